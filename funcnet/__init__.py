@@ -1,0 +1,16 @@
+"""funcnet: neural networks as pure functions in JAX.
+
+Every gradient can be seen, is checked, and runs as one compiled program.
+"""
+
+from funcnet import activations, losses, models
+from funcnet.base import Examples, Linear, Model
+
+__all__ = [
+    "Examples",
+    "Linear",
+    "Model",
+    "activations",
+    "losses",
+    "models",
+]

@@ -1,0 +1,95 @@
+"""The vocabulary: arrays, pytrees, and the three records that everything else passes on.
+
+A neural network here is a pair of pure functions, `Model(init, apply)`; its parameters are a
+pytree, most often of `Linear(weight, bias)`; what it learns from are `Examples(inputs, targets)`.
+
+Axis names mean the same everywhere: `batch` (one entry an example; may be several axes, or none),
+`features`, `hidden`, `classes`, `outputs`, and `pieces` (of a maxout layer).
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+
+Key: TypeAlias = PRNGKeyArray
+"""A random key, as `jax.random.key(seed)` makes it."""
+
+Params: TypeAlias = Any
+"""A pytree of floating point arrays."""
+
+
+class Model(NamedTuple):
+    """A network: two pure functions.
+
+    Attributes:
+      init: `init(key) -> params`, the parameters before training.
+      apply: `apply(params, inputs) -> logits`, with any leading batch axes. Models stop at logits;
+        probabilities are a function of logits, and losses take logits.
+    """
+
+    init: Callable[[Key], Params]
+    apply: Callable[[Params, ArrayLike], Array]
+
+
+class Linear(NamedTuple):
+    """The parameters of `f(x) = W x + b`.
+
+    Attributes:
+      weight: W, `[outputs, features]`; for a maxout layer `[pieces, outputs, features]`.
+      bias: b, `[outputs]`; for a maxout layer `[pieces, outputs]`.
+    """
+
+    weight: Array
+    bias: Array
+
+
+class Examples(NamedTuple):
+    """Inputs and the targets that belong to them; the leading axis of both counts the examples.
+
+    Attributes:
+      inputs: `[batch, features]`, floats, or `uint8` intensities from 0 to 255.
+      targets: `[batch]`, integer classes, or floats for regression.
+    """
+
+    inputs: Array | np.ndarray
+    targets: Array | np.ndarray
+
+
+def to_float(
+    inputs: Float[ArrayLike, "*shape"] | UInt8[ArrayLike, "*shape"], dtype: Any = jnp.float32
+) -> Float[Array, "*shape"]:
+    """`uint8` intensities, 0 to 255, as numbers of `dtype` from 0 to 1; floats as they are.
+
+    Images stay `uint8` in memory and become floats where they are used: a quarter of the traffic.
+
+    >>> to_float(np.array([0, 255], np.uint8))
+    Array([0., 1.], dtype=float32)
+    """
+    x = jnp.asarray(inputs)
+    return x.astype(dtype) / 255 if x.dtype == jnp.uint8 else x
+
+
+def one_of(argument: str, value: str, expected: Iterable[str]) -> str:
+    """`value`, if it is among the expected names; else a `ValueError` that lists the nearest.
+
+    Args:
+      argument: what the caller calls the value, for the message.
+      value: the name that came.
+      expected: the names there are.
+
+    >>> one_of("activation", "rleu", ["relu", "elu", "tanh"])
+    Traceback (most recent call last):
+    ...
+    ValueError: activation: expected one of relu, elu, tanh; got 'rleu'. Did you mean 'relu'?
+    """
+    names = list(expected)
+    if value in names:
+        return value
+    nearest = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"{argument}: expected one of {', '.join(names)}; got {value!r}.{hint}")
