@@ -90,6 +90,15 @@ def one_of(argument: str, value: str, expected: Iterable[str]) -> str:
     names = list(expected)
     if value in names:
         return value
-    nearest = difflib.get_close_matches(str(value), names, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    hint = did_you_mean(value, names)
     raise ValueError(f"{argument}: expected one of {', '.join(names)}; got {value!r}.{hint}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest of those there are, if one is near.
+
+    >>> did_you_mean("rleu", ["relu", "tanh"])
+    " Did you mean 'relu'?"
+    """
+    nearest = difflib.get_close_matches(str(name), list(names), n=1)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,0 +1,461 @@
+"""Data sets, as arrays on the host: real digits that need no network, MNIST and its kin, your own.
+
+`load(name)` takes
+
+- `"digits"`: 1,797 images of handwritten digits, 8 x 8, which scikit-learn ships;
+- `"mnist"`, `"fashion_mnist"`, `"kmnist"`: 70,000 images, 28 x 28, fetched and verified by
+  tensorflow-datasets (without TensorFlow), prepared once, read back in a moment ever after;
+- any other name of tensorflow-datasets whose examples are an image or a vector with a class;
+- a path to an `.npz` file with Keras's names, or to a `.csv` file.
+
+Images are flattened; where they are `uint8` they stay so, and the models scale them to [0, 1].
+"""
+
+import contextlib
+import csv
+import gzip
+import hashlib
+import io
+import math
+import os
+import tempfile
+import threading
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from funcnet.base import Examples, did_you_mean
+
+MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
+"""The data sets in MNIST's own format: four gzipped IDX files."""
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+class Dataset(NamedTuple):
+    """Examples to learn from, and examples to be judged by.
+
+    Attributes:
+      train: inputs `[examples, features]`, `float32` or `uint8`, and targets `[examples]`, `int32`
+        classes from 0.
+      test: the same, never learnt from.
+      num_classes: how many classes there are.
+      class_names: a name for each.
+      image_shape: the shape of an image before it was flattened; `None` where inputs are vectors.
+    """
+
+    train: Examples
+    test: Examples
+    num_classes: int
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, ...] | None
+
+
+def load(
+    name: str,
+    *,
+    data_dir: PathLike | None = None,
+    manual_dir: PathLike | None = None,
+    label_column: str = "label",
+) -> Dataset:
+    """A data set by its name, or from a file of your own.
+
+    Args:
+      name: "digits", "mnist", "fashion_mnist", "kmnist", another name of tensorflow-datasets, or
+        the path of an `.npz` or `.csv` file.
+      data_dir: where prepared data are kept; by default `$TFDS_DATA_DIR`, else
+        `~/tensorflow_datasets`.
+      manual_dir: a folder with the original files, instead of the network. They are verified.
+      label_column: of a `.csv` file, the column that holds the class.
+
+    An `.npz` file holds `x_train` and `y_train`, and may hold `x_test` and `y_test`. A `.csv` file
+    has a header, one column of classes (numbers or words) and otherwise numbers, which are
+    standardised with the training part's mean and deviation. Without a test part, a fifth of the
+    examples becomes one: stratified, and always the same.
+
+    >>> digits = load("digits")
+    >>> digits.train.inputs.shape, digits.test.inputs.shape, digits.image_shape
+    ((1437, 64), (360, 64), (8, 8))
+
+    Raises:
+      ValueError: an unknown name; a file that lacks something, or holds what can't be learnt from.
+      FileNotFoundError: no such file; or `manual_dir` lacks one.
+      ConnectionError: the network can't be reached.
+      ImportError: the builder of this data set needs TensorFlow, which is not installed.
+    """
+    if name == "digits":
+        return _load_digits()
+    if name.endswith(".npz"):
+        return _from_npz(Path(name))
+    if name.endswith(".csv"):
+        return _from_csv(Path(name), label_column)
+    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    prepared = folder.expanduser() / "funcnet" / f"{name}.npz"
+    manual = None if manual_dir is None else Path(manual_dir).expanduser()
+    if not prepared.exists():
+        prepare = _prepare_mnist_like if name in MNIST_LIKE else _prepare_with_builder
+        _save_atomically(prepared, prepare(name, prepared.parent.parent, manual))
+    arrays = _read_npz(prepared)
+    if manual is not None and "file_names" in arrays:
+        _ = _verify(manual, dict(zip(arrays["file_names"], arrays["file_digests"], strict=True)))
+    return _from_arrays(arrays, source=str(prepared))
+
+
+# --- scikit-learn's digits ---------------------------------------------------------------------
+
+
+def _load_digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    arrays = {"x_train": digits.images / 16, "y_train": digits.target}
+    return _from_arrays(arrays, source="digits")
+
+
+# --- MNIST and its kin, with the addresses and checksums of tensorflow-datasets ------------------
+
+
+def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
+    """The arrays of four IDX files, from a folder or from the network."""
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_cls(name)
+    digests = {info.filename: info.checksum for info in builder.url_infos.values()}
+    paths: Any
+    if manual_dir is not None:
+        paths = _verify(manual_dir, digests)
+    else:
+        urls = {info.filename: url for url, info in builder.url_infos.items()}
+        _assert_reachable(next(iter(urls.values())), name)
+        paths = tfds.download.DownloadManager(
+            download_dir=data_dir / "downloads", dataset_name=name, url_infos=builder.url_infos
+        ).download(urls)
+    features = builder(data_dir=data_dir).info.features
+    return {
+        "x_train": _read_idx(paths["train-images-idx3-ubyte.gz"]),
+        "y_train": _read_idx(paths["train-labels-idx1-ubyte.gz"]),
+        "x_test": _read_idx(paths["t10k-images-idx3-ubyte.gz"]),
+        "y_test": _read_idx(paths["t10k-labels-idx1-ubyte.gz"]),
+        "class_names": np.array(features["label"].names),
+        "file_names": np.array(list(digests)),
+        "file_digests": np.array(list(digests.values())),
+    }
+
+
+def _verify(folder: Path, digests: Mapping[str, str]) -> dict[str, Path]:
+    """The paths of the files in a folder, after their SHA-256 were compared."""
+    paths = {name: folder / name for name in digests}
+    if missing := [name for name, path in paths.items() if not path.is_file()]:
+        raise FileNotFoundError(
+            f"manual_dir: expected {', '.join(digests)} in {folder}; "
+            f"missing: {', '.join(missing)}. Copy the original files there, compressed as they are."
+        )
+    for name, path in paths.items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != digests[name]:
+            raise ValueError(
+                f"manual_dir: {path} is not the original file: expected SHA-256 {digests[name]}; "
+                f"got {digest}, of {path.stat().st_size} bytes. Fetch it again."
+            )
+    return paths
+
+
+def _read_idx(path: PathLike) -> np.ndarray:
+    """The array in a gzipped IDX file.
+
+    The fourth byte counts the axes; their lengths follow, big-endian; then a byte an element.
+    """
+    with gzip.open(path) as file:
+        content = file.read()
+    rank = content[3]
+    shape = np.frombuffer(content, ">i4", count=rank, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 * (1 + rank)).reshape(shape)
+
+
+def _assert_reachable(url: str, name: str, *, seconds: float = 8) -> None:
+    """Asks for the head of an address, and gives up soon; a downloader would retry for minutes."""
+    errors: list[OSError] = [TimeoutError(f"no answer within {seconds:g} s")]
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(request, timeout=seconds).close()
+            errors.clear()
+        except OSError as error:
+            errors.insert(0, error)
+
+    # A thread, because looking up the host's name knows no timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise ConnectionError(
+            f"{name}: expected to fetch {url}; got: {errors[0]}. Without a network, take the "
+            "original files from a folder (--manual-dir), or train on the images that need none "
+            "(--dataset digits)."
+        ) from errors[0]
+
+
+# --- any other data set of tensorflow-datasets ---------------------------------------------------
+
+
+def _prepare_with_builder(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
+    """The arrays of a data set that tensorflow-datasets prepares itself."""
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)
+    if name.split("/")[0] not in known:
+        raise ValueError(
+            "dataset: expected digits, mnist, fashion_mnist, kmnist, a path that ends in .npz or "
+            f".csv, or a name of tensorflow-datasets; got {name!r}."
+            + did_you_mean(name, ["digits", *MNIST_LIKE, *known])
+        )
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    try:
+        # Where TensorFlow is missed, tensorflow-datasets prints a banner before it raises.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+            if builder.url_infos and manual_dir is None:
+                _assert_reachable(next(iter(builder.url_infos)), name)
+            builder.download_and_prepare(download_config=config)
+            return _read_builder(builder)
+    except ImportError as error:
+        missing = "TensorFlow" if "tensorflow" in str(error) else error
+        raise ImportError(
+            f"{name}: its builder in tensorflow-datasets needs what is not installed: {missing}. "
+            "Install it (pip install tensorflow), or bring the arrays in an .npz file."
+        ) from error
+
+
+def _read_builder(builder: Any) -> dict[str, Any]:
+    """The arrays of a prepared builder: its one image or vector, its one class label."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    inputs = [k for k, f in features.items() if k not in labels and f.shape and None not in f.shape]
+    if len(labels) != 1 or len(inputs) != 1:
+        raise ValueError(
+            f"{builder.name}: expected examples of one array of a fixed shape and one class label; "
+            f"its features are {dict(features.items())}. Bring the arrays as an .npz file."
+        )
+    arrays = {"class_names": np.array(features[labels[0]].names)}
+    for split in [s for s in ("train", "test") if s in builder.info.splits]:
+        records = list(builder.as_data_source(split=split))
+        arrays[f"x_{split}"] = np.stack([record[inputs[0]] for record in records])
+        arrays[f"y_{split}"] = np.array([record[labels[0]] for record in records])
+    return arrays
+
+
+# --- files of your own ---------------------------------------------------------------------------
+
+
+def _from_npz(path: Path) -> Dataset:
+    arrays = _read_npz(path)
+    if missing := {"x_train", "y_train"} - arrays.keys():
+        raise ValueError(
+            f"{path}: expected arrays x_train and y_train (and x_test, y_test); "
+            f"got {', '.join(arrays) or 'none'}. Missing: {', '.join(sorted(missing))}."
+        )
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        raise ValueError(f"{path}: expected both x_test and y_test, or neither; got one of them.")
+    known = ("x_train", "y_train", "x_test", "y_test")
+    return _from_arrays({k: arrays[k] for k in known if k in arrays}, source=str(path))
+
+
+def _from_csv(path: Path, label_column: str) -> Dataset:
+    """The classes of one column, and the numbers of the others, standardised."""
+    header, rows = _read_csv(path)
+    if label_column not in header:
+        raise ValueError(
+            f"{path}: expected a header with a column {label_column!r}; got {header}. "
+            "Name the column of the classes with label_column (--label-column)."
+        )
+    labels = [row.pop(label_column) for row in rows]
+    inputs = [
+        [
+            _number(text, where=f"{path}, row {number}, column {column!r}")
+            for column, text in row.items()
+        ]
+        for number, row in enumerate(rows, start=2)
+    ]
+    arrays = {"x_train": np.array(inputs), "y_train": np.array(labels)}
+    return _standardise(_from_arrays(arrays, source=str(path)))
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The header of a file, and each row as a dict by it."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: expected a .csv file; there is none.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: expected text, comma separated, in UTF-8; {error}.") from error
+    if len(set(header)) < len(header):
+        raise ValueError(f"{path}: expected a header of different names; got {header}.")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}, row {number}: expected {len(header)} fields, as in the header; "
+                f"got {len(row)}."
+            )
+    return header, [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _number(text: str, *, where: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise ValueError(f"{where}: expected a finite number; got {text!r}.")
+
+
+def _standardise(dataset: Dataset) -> Dataset:
+    """Features with the training part's mean taken off, over its deviation where there is one."""
+    mean = dataset.train.inputs.mean(axis=0)
+    deviation = dataset.train.inputs.std(axis=0)
+    deviation[deviation == 0] = 1
+
+    def standardised(examples: Examples) -> Examples:
+        return examples._replace(inputs=(examples.inputs - mean) / deviation)
+
+    train, test = standardised(dataset.train), standardised(dataset.test)
+    return dataset._replace(train=train, test=test)
+
+
+# --- from arrays to a Dataset --------------------------------------------------------------------
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray], *, source: str) -> Dataset:
+    """A checked `Dataset` of arrays under Keras's names; the test part is split off if missing."""
+    classes = np.unique(_as_labels(arrays["y_train"], f"{source}: y_train"))
+    if len(classes) < 2:
+        raise ValueError(
+            f"{source}: expected two classes or more; got {', '.join(map(repr, classes.tolist()))}."
+        )
+    train = _examples(arrays, "train", classes, source)
+    if "x_test" in arrays:
+        test = _examples(arrays, "test", classes, source)
+    else:
+        train, test = _split(train, source)
+    shape = arrays["x_train"].shape[1:]
+    if "x_test" in arrays and arrays["x_test"].shape[1:] != shape:
+        raise ValueError(
+            f"{source}: expected examples of one shape; got {shape} in x_train and "
+            f"{arrays['x_test'].shape[1:]} in x_test."
+        )
+    names = arrays["class_names"][classes] if "class_names" in arrays else classes
+    return Dataset(
+        train=train,
+        test=test,
+        num_classes=len(classes),
+        class_names=tuple(str(name) for name in names),
+        image_shape=(shape[:2] if shape[2:] == (1,) else shape) if len(shape) > 1 else None,
+    )
+
+
+def _examples(
+    arrays: Mapping[str, np.ndarray], part: str, classes: np.ndarray, source: str
+) -> Examples:
+    """Flat inputs, and each target as an index into the classes."""
+    x = _as_inputs(arrays[f"x_{part}"], f"{source}: x_{part}")
+    y = _as_labels(arrays[f"y_{part}"], f"{source}: y_{part}")
+    if len(x) != len(y):
+        raise ValueError(
+            f"{source}: expected as many inputs as labels; "
+            f"got {len(x)} in x_{part} and {len(y)} in y_{part}."
+        )
+    if unknown := np.setdiff1d(y, classes).tolist():
+        raise ValueError(f"{source}: y_{part} has classes that y_train lacks: {unknown[:10]}.")
+    return Examples(inputs=x, targets=np.searchsorted(classes, y).astype(np.int32))
+
+
+def _as_inputs(x: np.ndarray, where: str) -> np.ndarray:
+    """`[examples, features]`: `uint8` as it is, integer images as `uint8`, others as `float32`."""
+    if x.dtype.kind not in "biuf":
+        raise TypeError(f"{where}: expected numbers; got {x.dtype}.")
+    if x.ndim < 2 or x.size == 0:
+        raise ValueError(f"{where}: expected examples, [examples, features]; got shape {x.shape}.")
+    flat = x.reshape(len(x), -1)
+    if x.dtype == np.uint8:
+        return flat
+    if x.ndim > 2 and x.dtype.kind in "iu" and flat.min() >= 0 and flat.max() <= 255:
+        return flat.astype(np.uint8)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and said so below
+        flat = flat.astype(np.float32)
+    if bad := np.argwhere(~np.isfinite(flat))[:1].tolist():
+        (row, column) = bad[0]
+        raise ValueError(
+            f"{where}: expected finite numbers; got {x.reshape(len(x), -1)[row, column]} "
+            f"in example {row}, feature {column}."
+        )
+    return flat
+
+
+def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
+    """`[examples]`: integers or words."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1 or y.size == 0:
+        raise ValueError(
+            f"{where}: expected one class an example, [examples]; got shape {y.shape}."
+        )
+    if y.dtype.kind == "f" and np.all(y == np.floor(y)):
+        y = y.astype(np.int64)
+    if y.dtype.kind not in "biuU":
+        raise TypeError(f"{where}: expected classes, integers or words; got {y.dtype}.")
+    return y
+
+
+def _split(examples: Examples, source: str) -> tuple[Examples, Examples]:
+    """Four fifths and one fifth, with every class in the same share, always the same."""
+    from sklearn.model_selection import train_test_split
+
+    indices = np.arange(len(examples.targets))
+    try:
+        train, test = train_test_split(
+            indices, test_size=0.2, stratify=examples.targets, random_state=0
+        )
+    except ValueError as error:
+        counts = np.bincount(examples.targets).tolist()
+        raise ValueError(
+            f"{source}: expected enough examples to put a fifth of each class aside for the test; "
+            f"got {counts} examples of the classes. {error}"
+        ) from error
+
+    return jax.tree.map(lambda a: a[train], examples), jax.tree.map(lambda a: a[test], examples)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; never unpickles, so that reading a file runs no code."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: expected an .npz file; there is none.") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+        raise ValueError(
+            f"{path}: expected arrays of numbers or words, as numpy.savez writes them; "
+            "this file is damaged, or holds Python objects."
+        ) from error
+
+
+def _save_atomically(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+        try:
+            np.savez(file, **arrays)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, path)
