@@ -10,7 +10,7 @@ epoch is `lax.scan` over exactly the step that a Python loop would call.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ TrainStep = Callable[[TrainState, Examples], tuple[TrainState, StepInfo]]
 """`train_step(state, batch) -> (state, info)`."""
 
 
-TrainEpoch = Callable[..., tuple[TrainState, StepInfo]]
+TrainEpoch: TypeAlias = jax.stages.Wrapped
 """`train_epoch(state, examples, order, *, batch_size) -> (state, info)`."""
 
 

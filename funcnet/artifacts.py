@@ -1,0 +1,103 @@
+"""What a run leaves behind: configuration, metrics, parameters, curves, summary.
+
+    config.json          every option, defaults filled in
+    metrics.jsonl        a line an epoch
+    params.safetensors   the trained parameters, named by their path in the pytree
+    curves.png           loss and accuracy over the epochs
+    summary.json         how it ended, and on what
+
+Each file is written whole or not at all: under another name first, then renamed.
+"""
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from funcnet.base import Params
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes the folder, and finds out now, not after the training, whether it can be written.
+
+    Raises:
+      OSError: it can't, and why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(
+            f"out: expected a folder that can be written; got {folder}: {error.strerror}."
+        ) from error
+
+
+def write(folder: Path, name: str, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.", delete=False) as file:
+        try:
+            _ = file.write(content)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, folder / name)
+
+
+def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    r"""A record as a line of JSON.
+
+    >>> as_json({"epoch": 1, "train_loss": 0.25})
+    b'{"epoch": 1, "train_loss": 0.25}\n'
+    """
+    return (json.dumps(record, indent=indent) + "\n").encode()
+
+
+def as_safetensors(params: Params) -> bytes:
+    """Parameters in the safetensors format, each named by its path in the pytree.
+
+    >>> from safetensors.numpy import load
+    >>> from funcnet.base import Linear
+    >>> params = (Linear(weight=np.ones([2, 3]), bias=np.zeros(2)),)
+    >>> sorted(load(as_safetensors(params)))
+    ['0.bias', '0.weight']
+    """
+    from safetensors.numpy import save
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return save(
+        {
+            jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
+            for path, leaf in leaves
+        }
+    )
+
+
+def as_curves(history: Sequence[Any], *, title: str) -> bytes:
+    """A picture, PNG: the losses and the test accuracy over the epochs of a `fit`."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    epochs = [info.epoch for info in history]
+    marker = "o" if len(epochs) < 30 else ""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    losses, accuracy = figure.subplots(1, 2)
+    losses.plot(epochs, [i.train_loss for i in history], marker=marker, ms=3, label="training")
+    losses.plot(epochs, [i.test_loss for i in history], marker=marker, ms=3, label="test")
+    losses.set(xlabel="epoch", ylabel="mean loss", title=title)
+    losses.legend(frameon=False)
+    accuracy.plot(epochs, [i.test_accuracy for i in history], marker=marker, ms=3, color="C1")
+    accuracy.set(xlabel="epoch", ylabel="test accuracy", title=f"{history[-1].test_accuracy:.2%}")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+    for axes in (losses, accuracy):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return picture.getvalue()

@@ -1,0 +1,433 @@
+"""A training run, put together once: from a `TrainConfig` to a trained model and its files."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+import optax
+import tyro
+
+from funcnet import artifacts, losses, models
+from funcnet.activations import ACTIVATIONS
+from funcnet.base import Examples, Model, Params, one_of
+from funcnet.data import Dataset, load
+from funcnet.devices import DEVICES, Device, describe_device, select_device
+from funcnet.fit import EpochInfo, fit
+from funcnet.metrics import Evaluation
+from funcnet.training import (
+    Apply,
+    Loss,
+    StepInfo,
+    TrainState,
+    TrainStep,
+    epoch_order,
+    evaluate,
+    init_state,
+    make_train_epoch,
+    make_train_step,
+)
+
+MODEL_LOSSES: dict[str, dict[str, Loss]] = {
+    "logistic": {
+        "cross_entropy": losses.binary_cross_entropy,
+        "squared_error": losses.sigmoid_squared_error,
+    },
+    "softmax": {
+        "cross_entropy": losses.softmax_cross_entropy,
+        "squared_error": losses.softmax_squared_error,
+    },
+    "mlp": {
+        "cross_entropy": losses.softmax_cross_entropy,
+        "squared_error": losses.softmax_squared_error,
+    },
+}
+"""The loss of a model, by both their names on the command line."""
+
+OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "sgd": optax.sgd,
+    "momentum": functools.partial(optax.sgd, momentum=0.9),
+    "adam": optax.adam,
+}
+LEARNING_RATES = {"sgd": 0.3, "momentum": 0.05, "adam": 0.002}
+SMALL = 10_000
+"""Below this many training examples, batches are smaller and epochs more by default."""
+
+
+def _option(metavar: str, default: str | None = None) -> Any:
+    """How the help text shows an option, with a default that depends on others in words."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=default and f"(default: {default})")
+
+
+def _choice(names: Iterable[str], default: str | None = None) -> Any:
+    """One of several names; `check` tells a wrong one's nearest, which a parser does not."""
+    return _option("{" + ",".join(names) + "}", default)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Train a model on images of digits, or on data of your own, and report its test accuracy."""
+
+    dataset: Annotated[str, _option("NAME|FILE")] = "digits"
+    """digits (needs no network), mnist, fashion_mnist, kmnist, another name of
+    tensorflow-datasets, or a path to an .npz or .csv file."""
+    model: Annotated[str, _choice(MODEL_LOSSES)] = "softmax"
+    """logistic: one class against the rest; softmax: all classes; mlp: with hidden layers."""
+    hidden: Annotated[tuple[int, ...] | None, _option("UNITS ...", "128")] = None
+    """Hidden units of each layer, of an mlp."""
+    activation: Annotated[str | None, _choice(ACTIVATIONS, "relu")] = None
+    """The activation of the hidden layers, of an mlp."""
+    pieces: Annotated[int | None, _option("COUNT", "2")] = None
+    """Affine pieces of each hidden unit, of an mlp with maxout."""
+    target: Annotated[int | None, _option("CLASS", "0")] = None
+    """The class to recognise, of logistic: an index from 0."""
+    loss: Annotated[str, _choice(MODEL_LOSSES["softmax"])] = "cross_entropy"
+    """What is minimised: the cross entropy, or the squared error of the probabilities."""
+    optimizer: Annotated[str | None, _choice(OPTIMIZERS, "momentum for mlp, else sgd")] = None
+    """Gradient descent: plain, with momentum 0.9, or Adam."""
+    learning_rate: Annotated[
+        float | None,
+        _option("RATE", ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())),
+    ] = None
+    """The step size."""
+    batch_size: Annotated[
+        int | None, _option("EXAMPLES", f"128, or 32 below {SMALL:,} training examples")
+    ] = None
+    """Training examples a step."""
+    epochs: Annotated[
+        int | None,
+        _option("COUNT", f"10, for mlp 20, or 30 below {SMALL:,} training examples"),
+    ] = None
+    """Passes over the training examples."""
+    seed: int = 0
+    """Of the first parameters and of the examples' order; the same seed gives the same bits."""
+    device: Annotated[str, _choice(DEVICES)] = "auto"
+    """Where to compute; auto takes the accelerator where there is one."""
+    data_dir: Annotated[
+        Path | None, _option("FOLDER", "$TFDS_DATA_DIR or ~/tensorflow_datasets")
+    ] = None
+    """Where prepared data are kept."""
+    manual_dir: Annotated[Path | None, _option("FOLDER", "fetch them")] = None
+    """A folder with the original files of the data set, for a machine without a network."""
+    label_column: str = "label"
+    """The column of the classes, of a .csv file."""
+    out: Annotated[Path | None, _option("FOLDER", "write nothing")] = None
+    """Where to leave config.json, metrics.jsonl, params.safetensors, curves.png, summary.json."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the last line only."""
+
+
+def check(config: TrainConfig) -> None:
+    """Refuses what can be seen to be wrong before any data are loaded.
+
+    >>> check(TrainConfig(device="gpo"))
+    Traceback (most recent call last):
+    ...
+    ValueError: --device: expected one of auto, cpu, gpu; got 'gpo'. Did you mean 'gpu'?
+
+    Raises:
+      ValueError: the option, what was expected, what came.
+    """
+    model = one_of("--model", config.model, MODEL_LOSSES)
+    _ = one_of("--loss", config.loss, MODEL_LOSSES[model])
+    _ = one_of("--device", config.device, DEVICES)
+    if config.optimizer is not None:
+        _ = one_of("--optimizer", config.optimizer, OPTIMIZERS)
+    if config.activation is not None:
+        _ = one_of("--activation", config.activation, ACTIVATIONS)
+    counts = {"pieces": config.pieces, "batch-size": config.batch_size, "epochs": config.epochs}
+    for name, count in [*counts.items(), *(("hidden", units) for units in config.hidden or ())]:
+        if count is not None and count < 1:
+            raise ValueError(f"--{name}: expected a positive whole number; got {count}.")
+    rate = config.learning_rate
+    if rate is not None and not (rate > 0 and math.isfinite(rate)):
+        raise ValueError(f"--learning-rate: expected a positive number; got {rate}.")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed: expected a whole number from 0 to 2^32 - 1; got {config.seed}.")
+    owners = {"hidden": "mlp", "activation": "mlp", "pieces": "mlp", "target": "logistic"}
+    for option, owner in owners.items():
+        if getattr(config, option) is not None and model != owner:
+            raise ValueError(
+                f"--{option}: expected only with --model {owner}; got --model {model}, which has "
+                f"no use for it. Leave it out, or choose --model {owner}."
+            )
+    if config.hidden == ():
+        raise ValueError("--hidden: expected the units of each hidden layer; got none.")
+    if config.pieces is not None and config.activation != "maxout":
+        raise ValueError("--pieces: expected only with --activation maxout.")
+
+
+FullConfig: TypeAlias = Any
+"""A `TrainConfig` after `with_defaults`: what its model needs is there, and not `None`."""
+
+
+def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
+    """The configuration with every default filled in that depends on the model and the data.
+
+    >>> config = with_defaults(TrainConfig(model="mlp"), load("digits"))
+    >>> config.hidden, config.activation, config.optimizer, config.batch_size, config.epochs
+    ((128,), 'relu', 'momentum', 32, 30)
+
+    Raises:
+      ValueError: the target is no class, or a batch is larger than the training set.
+    """
+    num_examples = len(dataset.train.targets)
+    small, is_mlp = num_examples < SMALL, config.model == "mlp"
+    optimizer = config.optimizer or ("momentum" if is_mlp else "sgd")
+    defaults = {
+        "hidden": (128,) if is_mlp else None,
+        "activation": "relu" if is_mlp else None,
+        "pieces": 2 if config.activation == "maxout" else None,
+        "target": 0 if config.model == "logistic" else None,
+        "optimizer": optimizer,
+        "learning_rate": LEARNING_RATES[optimizer],
+        "batch_size": min(num_examples, 32) if small else 128,
+        "epochs": 30 if small else 20 if is_mlp else 10,
+    }
+    given = {k: v for k, v in vars(config).items() if v is not None}
+    full: FullConfig = TrainConfig(**{**defaults, **given})
+    if full.target is not None and not 0 <= full.target < dataset.num_classes:
+        raise ValueError(
+            f"--target: expected a class from 0 to {dataset.num_classes - 1} of {full.dataset}; "
+            f"got {full.target}."
+        )
+    if full.batch_size > num_examples:
+        raise ValueError(
+            f"--batch-size: expected at most the {num_examples:,} training examples of "
+            f"{full.dataset}; got {full.batch_size:,}."
+        )
+    return full
+
+
+def build_model(config: TrainConfig, num_features: int, num_classes: int) -> Model:
+    """The model of a configuration with its defaults filled in.
+
+    >>> config = TrainConfig(model="mlp", hidden=(32,), activation="tanh")
+    >>> jax.tree.map(jax.numpy.shape, build_model(config, 64, 10).init(jax.random.key(0)))
+    (Linear(weight=(32, 64), bias=(32,)), Linear(weight=(10, 32), bias=(10,)))
+    """
+    if config.model == "logistic":
+        return models.logistic_regression(num_features)
+    if config.model == "softmax":
+        return models.softmax_regression(num_features, num_classes)
+    sizes = [num_features, *(config.hidden or ()), num_classes]
+    return models.mlp(sizes, activation=config.activation or "relu", pieces=config.pieces or 2)
+
+
+def one_against_the_rest(examples: Examples, target: int) -> Examples:
+    """The examples of one class as class 1, all others as class 0.
+
+    >>> one_against_the_rest(Examples(inputs=np.eye(3), targets=np.array([2, 0, 2])), 2).targets
+    array([1, 0, 1], dtype=int32)
+    """
+    return examples._replace(targets=np.asarray(examples.targets == target, np.int32))
+
+
+class Program(NamedTuple):
+    """A run's compiled functions, over data that already lie on the device.
+
+    Attributes:
+      train_epoch: `(state, order) -> (state, info)`.
+      evaluate: `params -> Evaluation`, of the test examples.
+      compile_seconds: how long they took to compile.
+    """
+
+    train_epoch: Callable[[TrainState, np.ndarray], tuple[TrainState, StepInfo]]
+    evaluate: Callable[[Params], Evaluation]
+    compile_seconds: float
+
+
+def compile_program(
+    step: TrainStep, apply: Apply, loss: Loss, state: TrainState, data: Dataset, batch_size: int
+) -> Program:
+    """Compiles an epoch and an evaluation ahead of their first call, and times that apart."""
+    train, test = jax.device_put((data.train, data.test))
+    order = epoch_order(seed=0, epoch=0, num_examples=len(data.train.targets))
+    start = time.perf_counter()
+    train_epoch = make_train_epoch(step)
+    epoch_program = train_epoch.lower(state, train, order, batch_size=batch_size).compile()
+    evaluation = evaluate.lower(apply, loss, state.params, test).compile()
+    return Program(
+        train_epoch=lambda state, order: epoch_program(state, train, order),
+        evaluate=lambda params: evaluation(params, test),
+        compile_seconds=time.perf_counter() - start,
+    )
+
+
+class Result(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+      model: the model.
+      params: its trained parameters.
+      history: what there is to see of each epoch.
+      summary: what `summary.json` holds.
+    """
+
+    model: Model
+    params: Params
+    history: Sequence[EpochInfo]
+    summary: dict[str, Any]
+
+
+Epochs: TypeAlias = Iterator[tuple[TrainState, EpochInfo]]
+
+
+def run(
+    config: TrainConfig,
+    *,
+    say: Callable[[str], None] = print,
+    watch: Callable[[Epochs, int], Epochs] = lambda epochs, total: epochs,
+) -> Result:
+    """Trains as configured, and leaves the files of `artifacts` in `config.out`.
+
+    Args:
+      config: what to train, and how.
+      say: takes the lines about the device, the data and the model.
+      watch: wraps the epochs, to show them as they pass; called with their number.
+
+    >>> result = run(TrainConfig(epochs=5), say=lambda line: None)
+    >>> result.summary["test_accuracy"] > 0.9
+    True
+
+    Raises:
+      ValueError: the configuration, or the data, can't be used.
+      OSError: a file, or the network, can't be used.
+      DivergenceError: the loss stopped being finite; `config.out` has the epochs before.
+    """
+    check(config)
+    if config.out is not None:
+        artifacts.prepare_folder(config.out)
+    device = select_device(config.device)
+    say(f"device  {describe_device(device)}")
+    dataset = load(
+        config.dataset,
+        data_dir=config.data_dir,
+        manual_dir=config.manual_dir,
+        label_column=config.label_column,
+    )
+    with jax.default_device(device):
+        return _train(with_defaults(config, dataset), dataset, device, say, watch)
+
+
+def _train(
+    config: FullConfig,
+    dataset: Dataset,
+    device: Device,
+    say: Callable[[str], None],
+    watch: Callable[[Epochs, int], Epochs],
+) -> Result:
+    """Puts the parts together, and takes them apart again into files however it ends."""
+    if config.target is not None:
+        dataset = dataset._replace(
+            train=one_against_the_rest(dataset.train, config.target),
+            test=one_against_the_rest(dataset.test, config.target),
+        )
+    num_examples, num_features = dataset.train.inputs.shape
+    model = build_model(config, num_features, dataset.num_classes)
+    loss = MODEL_LOSSES[config.model][config.loss]
+    optimizer = OPTIMIZERS[config.optimizer](config.learning_rate)
+    state = init_state(model.init(jax.random.key(config.seed)), optimizer)
+    say(f"data    {_describe_data(config, dataset)}")
+    say(f"model   {_describe_model(config, state.params)}")
+    program = compile_program(
+        make_train_step(model.apply, loss, optimizer),
+        model.apply,
+        loss,
+        state,
+        dataset,
+        config.batch_size,
+    )
+    epochs = fit(
+        state,
+        train_epoch=program.train_epoch,
+        evaluate=program.evaluate,
+        order=lambda epoch: epoch_order(seed=config.seed, epoch=epoch, num_examples=num_examples),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+    )
+    history: list[EpochInfo] = []
+    try:
+        for state, info in watch(epochs, config.epochs):  # noqa: B007
+            history.append(info)
+    finally:
+        summary = {}
+        if history:
+            summary = summarise(config, device, history, program.compile_seconds)
+            if config.out is not None:
+                save(config.out, config, state.params, history, summary)
+    return Result(model=model, params=state.params, history=history, summary=summary)
+
+
+def summarise(
+    config: FullConfig, device: Device, history: Sequence[EpochInfo], compile_seconds: float
+) -> dict[str, Any]:
+    """How a run ended, and on what, for `summary.json`.
+
+    The speed is that of the steady epochs: all but the first, where there are more.
+    """
+    last, steady = history[-1], history[1:] or history
+    examples = sum(info.seconds * info.examples_per_second for info in steady)
+    return {
+        "test_accuracy": last.test_accuracy,
+        "test_correct": last.test_correct,
+        "test_examples": last.test_examples,
+        "test_loss": last.test_loss,
+        "train_loss": last.train_loss,
+        "epochs": last.epoch,
+        "compile_seconds": compile_seconds,
+        "train_seconds": sum(info.seconds for info in history),
+        "examples_per_second": examples / sum(info.seconds for info in steady),
+        "device": describe_device(device),
+        "dataset": config.dataset,
+        "model": config.model,
+        "seed": config.seed,
+        "jax_version": jax.__version__,
+    }
+
+
+def save(
+    folder: Path,
+    config: FullConfig,
+    params: Params,
+    history: Sequence[EpochInfo],
+    summary: dict[str, Any],
+) -> None:
+    """Writes the files that a run leaves behind."""
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
+    title = f"{config.dataset}, {config.model}"
+    artifacts.write(folder, "config.json", artifacts.as_json(options, indent=2))
+    lines = [artifacts.as_json(info._asdict()) for info in history]
+    artifacts.write(folder, "metrics.jsonl", b"".join(lines))
+    artifacts.write(folder, "params.safetensors", artifacts.as_safetensors(params))
+    artifacts.write(folder, "curves.png", artifacts.as_curves(history, title=title))
+    artifacts.write(folder, "summary.json", artifacts.as_json(summary, indent=2))
+
+
+def _describe_data(config: FullConfig, dataset: Dataset) -> str:
+    num_train, num_features = dataset.train.inputs.shape
+    shape = " x ".join(map(str, dataset.image_shape or (num_features,)))
+    classes = (
+        f"{dataset.num_classes} classes"
+        if config.target is None
+        else f"class {dataset.class_names[config.target]} against the rest"
+    )
+    return (
+        f"{config.dataset}: {num_train:,} training and {len(dataset.test.targets):,} test "
+        f"examples of {shape}, {classes}"
+    )
+
+
+def _describe_model(config: FullConfig, params: Params) -> str:
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    layers = "".join(f" {units}" for units in config.hidden or ())
+    activation = f" {config.activation}" if config.activation else ""
+    return (
+        f"{config.model}{layers}{activation}, {count:,} parameters; {config.loss}, "
+        f"{config.optimizer}, learning rate {config.learning_rate:g}, batch {config.batch_size}"
+    )
