@@ -32,7 +32,11 @@ def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return jax.lax.logistic(jnp.asarray(x))
 
 
-sigmoid.defjvps(lambda tangent, y, x: tangent * (y * sigmoid(-x)))
+@sigmoid.defjvp
+def _sigmoid_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """`dσ(x) = σ(x) σ(−x) dx`."""
+    (x,), (dx,) = primals, tangents
+    return sigmoid(x), sigmoid(x) * sigmoid(-jnp.asarray(x)) * dx
 
 
 @jax.custom_jvp
@@ -50,7 +54,12 @@ def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.tanh(x)
 
 
-tanh.defjvps(lambda tangent, y, x: tangent * (4 * sigmoid(2 * x) * sigmoid(-2 * x)))
+@tanh.defjvp
+def _tanh_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """`d tanh x = 4 σ(2x) σ(−2x) dx`."""
+    (x,), (dx,) = primals, tangents
+    two_x = 2 * jnp.asarray(x)
+    return tanh(x), 4 * sigmoid(two_x) * sigmoid(-two_x) * dx
 
 
 def relu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:

@@ -35,6 +35,9 @@ from funcnet.base import Examples, did_you_mean
 MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
 """The data sets in MNIST's own format: four gzipped IDX files."""
 
+PATIENCE = 8.0
+"""How many seconds the network has to answer."""
+
 PathLike: TypeAlias = str | os.PathLike[str]
 
 
@@ -133,9 +136,13 @@ def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> d
     else:
         urls = {info.filename: url for url, info in builder.url_infos.items()}
         _assert_reachable(next(iter(urls.values())), name)
-        paths = tfds.download.DownloadManager(
+        manager = tfds.download.DownloadManager(
             download_dir=data_dir / "downloads", dataset_name=name, url_infos=builder.url_infos
-        ).download(urls)
+        )
+        try:
+            paths = manager.download(urls)
+        except Exception as error:  # its errors have no common class
+            raise ConnectionError(f"{name}: could not be fetched. {error}") from error
     features = builder(data_dir=data_dir).info.features
     return {
         "x_train": _read_idx(paths["train-images-idx3-ubyte.gz"]),
@@ -178,14 +185,14 @@ def _read_idx(path: PathLike) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=4 * (1 + rank)).reshape(shape)
 
 
-def _assert_reachable(url: str, name: str, *, seconds: float = 8) -> None:
+def _assert_reachable(url: str, name: str) -> None:
     """Asks for the head of an address, and gives up soon; a downloader would retry for minutes."""
-    errors: list[OSError] = [TimeoutError(f"no answer within {seconds:g} s")]
+    errors: list[OSError] = [TimeoutError(f"no answer within {PATIENCE:g} s")]
 
     def ask() -> None:
         try:
             request = urllib.request.Request(url, method="HEAD")
-            urllib.request.urlopen(request, timeout=seconds).close()
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
             errors.clear()
         except OSError as error:
             errors.insert(0, error)
@@ -193,7 +200,7 @@ def _assert_reachable(url: str, name: str, *, seconds: float = 8) -> None:
     # A thread, because looking up the host's name knows no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(PATIENCE)
     if errors:
         raise ConnectionError(
             f"{name}: expected to fetch {url}; got: {errors[0]}. Without a network, take the "
@@ -403,9 +410,7 @@ def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.size == 0:
-        raise ValueError(
-            f"{where}: expected one class an example, [examples]; got shape {y.shape}."
-        )
+        raise ValueError(f"{where}: expected a class an example, [examples]; got shape {y.shape}.")
     if y.dtype.kind == "f" and np.all(y == np.floor(y)):
         y = y.astype(np.int64)
     if y.dtype.kind not in "biuU":
@@ -438,8 +443,8 @@ def _split(examples: Examples, source: str) -> tuple[Examples, Examples]:
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file; never unpickles, so that reading a file runs no code."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: expected an .npz file; there is none.") from None
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:

@@ -13,12 +13,13 @@ import numpy as np
 import optax
 import tyro
 
-from funcnet import artifacts, losses, models
+from funcnet import artifacts, models
 from funcnet.activations import ACTIVATIONS
 from funcnet.base import Examples, Model, Params, one_of
 from funcnet.data import Dataset, load
 from funcnet.devices import DEVICES, Device, describe_device, select_device
 from funcnet.fit import EpochInfo, fit
+from funcnet.losses import LOSSES
 from funcnet.metrics import Evaluation
 from funcnet.training import (
     Apply,
@@ -33,21 +34,10 @@ from funcnet.training import (
     make_train_step,
 )
 
-MODEL_LOSSES: dict[str, dict[str, Loss]] = {
-    "logistic": {
-        "cross_entropy": losses.binary_cross_entropy,
-        "squared_error": losses.sigmoid_squared_error,
-    },
-    "softmax": {
-        "cross_entropy": losses.softmax_cross_entropy,
-        "squared_error": losses.softmax_squared_error,
-    },
-    "mlp": {
-        "cross_entropy": losses.softmax_cross_entropy,
-        "squared_error": losses.softmax_squared_error,
-    },
-}
-"""The loss of a model, by both their names on the command line."""
+_MULTICLASS = {"cross_entropy": "softmax_cross_entropy", "squared_error": "softmax_squared_error"}
+_BINARY = {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_squared_error"}
+MODEL_LOSSES = {"logistic": _BINARY, "softmax": _MULTICLASS, "mlp": _MULTICLASS}
+"""The losses of a model: their names on the command line, and in `losses.LOSSES`."""
 
 OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -330,7 +320,7 @@ def _train(
         )
     num_examples, num_features = dataset.train.inputs.shape
     model = build_model(config, num_features, dataset.num_classes)
-    loss = MODEL_LOSSES[config.model][config.loss]
+    loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
     optimizer = OPTIMIZERS[config.optimizer](config.learning_rate)
     state = init_state(model.init(jax.random.key(config.seed)), optimizer)
     say(f"data    {_describe_data(config, dataset)}")

@@ -1,7 +1,21 @@
 """The strictest JAX: every test, doctests included, runs under these settings."""
 
+import os
+import pathlib
+
+import hypothesis
 import jax
 import pytest
+
+import funcnet as fn
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+MNIST_DIR = pathlib.Path(
+    os.environ.get("FUNCNET_MNIST_DIR", REPOSITORY.parent / "shared/data/mnist")
+)
+
+hypothesis.settings.register_profile("funcnet", deadline=None)  # the first call compiles
+hypothesis.settings.load_profile("funcnet")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -17,3 +31,25 @@ def float64():
     """Runs a test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def mnist_dir():
+    """The folder of MNIST's four original files."""
+    if not MNIST_DIR.is_dir():
+        pytest.skip(f"no MNIST in {MNIST_DIR}; FUNCNET_MNIST_DIR can name the folder of its files")
+    return MNIST_DIR
+
+
+@pytest.fixture(scope="session")
+def prepared_dir(mnist_dir, tmp_path_factory):
+    """A data folder in which MNIST is prepared."""
+    folder = tmp_path_factory.mktemp("data")
+    fn.data.load("mnist", data_dir=folder, manual_dir=mnist_dir)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist(prepared_dir):
+    """MNIST, as a `Dataset`."""
+    return fn.data.load("mnist", data_dir=prepared_dir)

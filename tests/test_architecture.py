@@ -1,0 +1,67 @@
+"""The import table: a module imports only from the rows above its own."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "funcnet"
+ROWS = [
+    {"base"},
+    {"activations", "losses", "metrics", "devices", "data"},
+    {"models"},
+    {"training", "artifacts"},
+    {"fit"},
+    {"run", "console"},
+    {"__init__"},
+]
+WITHIN_A_ROW = {("losses", "activations")}  # a loss on logits is a function of the softmax
+LAZY = {"tensorflow_datasets", "sklearn", "matplotlib", "rich", "safetensors", "tyro"}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def imports(tree):
+    """The modules that statements of this tree name: `funcnet.losses`, `jax`, ..."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "funcnet":
+            yield from (f"funcnet.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def parse(module):
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def row_of(module):
+    (row,) = [index for index, row in enumerate(ROWS) if module in row]
+    return row
+
+
+def test_every_module_has_one_row():
+    assert sorted(module for row in ROWS for module in row) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_up(module):
+    inside = {name.split(".")[1] for name in imports(parse(module)) if name.startswith("funcnet.")}
+    for other in inside:
+        allowed = row_of(other) < row_of(module) or (module, other) in WITHIN_A_ROW
+        assert allowed, f"{module} imports {other}, which is not above it"
+
+
+def test_only_data_knows_tensorflow_datasets():
+    users = {m for m in MODULES if "tensorflow_datasets" in set(imports(parse(m)))}
+    assert users == {"data"}
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = f"import sys, funcnet; print(sorted({LAZY!r} & set(sys.modules)))"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.strip() == "[]"
