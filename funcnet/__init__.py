@@ -3,7 +3,7 @@
 Every gradient can be seen, is checked, and runs as one compiled program.
 """
 
-from funcnet import activations, data, devices, losses, metrics, models, training
+from funcnet import activations, chain_rule, data, devices, losses, metrics, models, training
 from funcnet.base import Examples, Linear, Model
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Linear",
     "Model",
     "activations",
+    "chain_rule",
     "data",
     "devices",
     "losses",

@@ -43,10 +43,11 @@ def write(folder: Path, name: str, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.", delete=False) as file:
         try:
             _ = file.write(content)
+            file.flush()
+            os.replace(file.name, folder / name)
         except BaseException:
             os.unlink(file.name)
             raise
-    os.replace(file.name, folder / name)
 
 
 def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:

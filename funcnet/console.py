@@ -1,5 +1,6 @@
 """What a program says to the person who runs it: epochs as they pass, and errors in one line."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -61,10 +62,13 @@ def run_program(config: type[Config], main: Callable[[Config], Any]) -> None:
         main(options)
     except (ValueError, TypeError) as error:
         _fail(error, code=2)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        _ = os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (OSError, ImportError, ArithmeticError) as error:
         _fail(error, code=1)
     except KeyboardInterrupt:
-        _fail("interrupted", code=130)
+        _fail("interrupted; what --out holds is of the epochs before", code=130)
 
 
 def _fail(message: object, *, code: int) -> None:

@@ -16,6 +16,7 @@ import tyro
 from funcnet import artifacts, models
 from funcnet.activations import ACTIVATIONS
 from funcnet.base import Examples, Model, Params, one_of
+from funcnet.chain_rule import value_and_gradient
 from funcnet.data import Dataset, load
 from funcnet.devices import DEVICES, Device, describe_device, select_device
 from funcnet.fit import EpochInfo, fit
@@ -30,6 +31,7 @@ from funcnet.training import (
     epoch_order,
     evaluate,
     init_state,
+    make_gradient_step,
     make_train_epoch,
     make_train_step,
 )
@@ -39,6 +41,11 @@ _BINARY = {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_sq
 MODEL_LOSSES = {"logistic": _BINARY, "softmax": _MULTICLASS, "mlp": _MULTICLASS}
 """The losses of a model: their names on the command line, and in `losses.LOSSES`."""
 
+CONSTRUCTORS = {"logistic": "logistic_regression", "softmax": "softmax_regression", "mlp": "mlp"}
+"""The models: their names on the command line, and in `models` and `chain_rule`."""
+
+GRADIENTS = ("jax", "hand")
+
 OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
     "momentum": functools.partial(optax.sgd, momentum=0.9),
@@ -46,7 +53,7 @@ OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
 }
 LEARNING_RATES = {"sgd": 0.3, "momentum": 0.05, "adam": 0.002}
 SMALL = 10_000
-"""Below this many training examples, batches are smaller and epochs more by default."""
+"""Below this many training examples, batches are smaller and epochs more, by default."""
 
 
 def _option(metavar: str, default: str | None = None) -> Any:
@@ -80,6 +87,8 @@ class TrainConfig:
     """What is minimised: the cross entropy, or the squared error of the probabilities."""
     optimizer: Annotated[str | None, _choice(OPTIMIZERS, "momentum for mlp, else sgd")] = None
     """Gradient descent: plain, with momentum 0.9, or Adam."""
+    gradients: Annotated[str, _choice(GRADIENTS)] = "jax"
+    """Where they come from: jax.grad, or the chain rule by hand."""
     learning_rate: Annotated[
         float | None,
         _option("RATE", ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())),
@@ -126,6 +135,7 @@ def check(config: TrainConfig) -> None:
     model = one_of("--model", config.model, MODEL_LOSSES)
     _ = one_of("--loss", config.loss, MODEL_LOSSES[model])
     _ = one_of("--device", config.device, DEVICES)
+    _ = one_of("--gradients", config.gradients, GRADIENTS)
     if config.optimizer is not None:
         _ = one_of("--optimizer", config.optimizer, OPTIMIZERS)
     if config.activation is not None:
@@ -216,6 +226,22 @@ def one_against_the_rest(examples: Examples, target: int) -> Examples:
     array([1, 0, 1], dtype=int32)
     """
     return examples._replace(targets=np.asarray(examples.targets == target, np.int32))
+
+
+def build_step(config: FullConfig, apply: Apply) -> TrainStep:
+    """The train step of a configuration with its defaults filled in."""
+    optimizer = build_optimizer(config)
+    loss = MODEL_LOSSES[config.model][config.loss]
+    if config.gradients == "jax":
+        return make_train_step(apply, LOSSES[loss], optimizer)
+    activation = config.activation or "relu"
+    by_hand = value_and_gradient(CONSTRUCTORS[config.model], loss, activation=activation)
+    return make_gradient_step(by_hand, optimizer)
+
+
+def build_optimizer(config: FullConfig) -> optax.GradientTransformation:
+    """The optimiser of a configuration with its defaults filled in."""
+    return OPTIMIZERS[config.optimizer](config.learning_rate)
 
 
 class Program(NamedTuple):
@@ -321,12 +347,11 @@ def _train(
     num_examples, num_features = dataset.train.inputs.shape
     model = build_model(config, num_features, dataset.num_classes)
     loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
-    optimizer = OPTIMIZERS[config.optimizer](config.learning_rate)
-    state = init_state(model.init(jax.random.key(config.seed)), optimizer)
+    state = init_state(model.init(jax.random.key(config.seed)), build_optimizer(config))
     say(f"data    {_describe_data(config, dataset)}")
     say(f"model   {_describe_model(config, state.params)}")
     program = compile_program(
-        make_train_step(model.apply, loss, optimizer),
+        build_step(config, model.apply),
         model.apply,
         loss,
         state,

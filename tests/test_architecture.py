@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "funcnet"
 ROWS = [
     {"base"},
     {"activations", "losses", "metrics", "devices", "data"},
-    {"models"},
+    {"models", "chain_rule"},
     {"training", "artifacts"},
     {"fit"},
     {"run", "console"},
