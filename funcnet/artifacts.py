@@ -1,17 +1,14 @@
 """What a run leaves behind: configuration, metrics, parameters, curves, summary.
 
-    config.json          every option, defaults filled in
-    metrics.jsonl        a line an epoch
-    params.safetensors   the trained parameters, named by their path in the pytree
-    curves.png           loss and accuracy over the epochs
-    summary.json         how it ended, and on what
-
-Each file is written whole or not at all: under another name first, then renamed.
+config.json          every option, defaults filled in
+metrics.jsonl        a line an epoch
+params.safetensors   the trained parameters, named by their path in the pytree
+curves.png           loss and accuracy over the epochs
+summary.json         how it ended, and on what
 """
 
 import io
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,18 +33,6 @@ def prepare_folder(folder: Path) -> None:
         raise OSError(
             f"out: expected a folder that can be written; got {folder}: {error.strerror}."
         ) from error
-
-
-def write(folder: Path, name: str, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name}.", delete=False) as file:
-        try:
-            _ = file.write(content)
-            file.flush()
-            os.replace(file.name, folder / name)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:

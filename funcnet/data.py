@@ -18,9 +18,7 @@ import hashlib
 import io
 import math
 import os
-import tempfile
 import threading
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -31,6 +29,7 @@ import jax
 import numpy as np
 
 from funcnet.base import Examples, did_you_mean
+from funcnet.files import write_whole
 
 MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
 """The data sets in MNIST's own format: four gzipped IDX files."""
@@ -103,7 +102,7 @@ def load(
     manual = None if manual_dir is None else Path(manual_dir).expanduser()
     if not prepared.exists():
         prepare = _prepare_mnist_like if name in MNIST_LIKE else _prepare_with_builder
-        _save_atomically(prepared, prepare(name, prepared.parent.parent, manual))
+        _save_npz(prepared, prepare(name, prepared.parent.parent, manual))
     arrays = _read_npz(prepared)
     if manual is not None and "file_names" in arrays:
         _ = _verify(manual, dict(zip(arrays["file_names"], arrays["file_digests"], strict=True)))
@@ -187,6 +186,8 @@ def _read_idx(path: PathLike) -> np.ndarray:
 
 def _assert_reachable(url: str, name: str) -> None:
     """Asks for the head of an address, and gives up soon; a downloader would retry for minutes."""
+    import urllib.request
+
     errors: list[OSError] = [TimeoutError(f"no answer within {PATIENCE:g} s")]
 
     def ask() -> None:
@@ -454,13 +455,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _save_atomically(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes a file whole or not at all."""
+def _save_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """The arrays in a file, whole or absent."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        try:
-            np.savez(file, **arrays)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
+    write_whole(path, content.getvalue())

@@ -19,6 +19,7 @@ from funcnet.base import Examples, Model, Params, one_of
 from funcnet.chain_rule import value_and_gradient
 from funcnet.data import Dataset, load
 from funcnet.devices import DEVICES, Device, describe_device, select_device
+from funcnet.files import write_whole
 from funcnet.fit import EpochInfo, fit
 from funcnet.losses import LOSSES
 from funcnet.metrics import Evaluation
@@ -413,15 +414,19 @@ def save(
     history: Sequence[EpochInfo],
     summary: dict[str, Any],
 ) -> None:
-    """Writes the files that a run leaves behind."""
+    """Writes the files that a run leaves behind, once all of them could be made."""
     options = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
     title = f"{config.dataset}, {config.model}"
-    artifacts.write(folder, "config.json", artifacts.as_json(options, indent=2))
     lines = [artifacts.as_json(info._asdict()) for info in history]
-    artifacts.write(folder, "metrics.jsonl", b"".join(lines))
-    artifacts.write(folder, "params.safetensors", artifacts.as_safetensors(params))
-    artifacts.write(folder, "curves.png", artifacts.as_curves(history, title=title))
-    artifacts.write(folder, "summary.json", artifacts.as_json(summary, indent=2))
+    contents = {
+        "config.json": artifacts.as_json(options, indent=2),
+        "metrics.jsonl": b"".join(lines),
+        "params.safetensors": artifacts.as_safetensors(params),
+        "curves.png": artifacts.as_curves(history, title=title),
+        "summary.json": artifacts.as_json(summary, indent=2),
+    }
+    for name, content in contents.items():
+        write_whole(folder / name, content)
 
 
 def _describe_data(config: FullConfig, dataset: Dataset) -> str:

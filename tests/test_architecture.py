@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "funcnet"
 ROWS = [
-    {"base"},
+    {"base", "files"},
     {"activations", "losses", "metrics", "devices", "data"},
     {"models", "chain_rule"},
     {"training", "artifacts"},

@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import funcnet as fn
+from funcnet.files import write_whole
 from funcnet.run import TrainConfig, run
 
 TRAIN = str(pathlib.Path(__file__).parents[1] / "scripts" / "train.py")
@@ -273,13 +274,15 @@ def test_a_loss_that_is_not_finite_is_found_at_its_step():
         _assert_finite(np.array([1.0, 2.0]), np.inf, epoch=0)
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    from funcnet import artifacts
+@pytest.mark.parametrize("culprit", ["os.replace", "pathlib.Path.write_bytes"])
+def test_a_failed_write_leaves_what_was_there(culprit, tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("disk full")
 
-    artifacts.write(tmp_path, "a.json", b"old")
-    monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    write_whole(tmp_path / "a.json", b"old")
+    monkeypatch.setattr(culprit, fail)
     with pytest.raises(OSError, match="disk full"):
-        artifacts.write(tmp_path, "a.json", b"new")
+        write_whole(tmp_path / "a.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_bytes() == b"old"
 

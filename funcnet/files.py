@@ -1,0 +1,23 @@
+"""Files that are whole or absent, whatever moment the writing ends."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file under another name beside its own, then renames it.
+
+    Args:
+      path: the file; its folder exists.
+      content: all of it.
+
+    Raises:
+      OSError: it can't be written. What was there before is there still.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _ = temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

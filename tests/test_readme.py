@@ -1,0 +1,54 @@
+"""The README is true: its commands, its example, its tree."""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import re
+import subprocess
+
+from funcnet.run import TrainConfig
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_example_prints_what_it_says():
+    (example,) = blocks("python")
+    assert len([line for line in example.splitlines() if line]) <= 20
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(example, "README.md", "exec"), {})
+    assert printed.getvalue() == blocks("text")[0]
+
+
+def test_the_two_commands_are_there():
+    commands = blocks("bash")[0].splitlines()
+    assert [command.split(" && ")[1] for command in commands] == [
+        "python scripts/train.py",
+        "pytest",
+    ]
+
+
+def test_commands_name_options_that_exist():
+    fields = {field.name.replace("_", "-") for field in dataclasses.fields(TrainConfig)}
+    named = set(re.findall(r"--([a-z-]+)", "\n".join(re.findall(r"train\.py[^\n`]*", README))))
+    assert named
+    assert named - {"help"} <= fields
+
+
+def test_the_tree_is_complete():
+    listed = {line.split()[0] for line in blocks("text")[1].splitlines()}
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split()
+    apart = {"README.md", "LICENSE", ".gitignore"}
+    expected = {"tests/" if path.startswith("tests/") else path for path in tracked} - apart
+    assert listed == expected
+
+
+def test_pictures_exist():
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).read_bytes().startswith(b"\x89PNG")
