@@ -1,8 +1,8 @@
 """Activations: elementwise non-linearities, maxout, and the softmax.
 
-Each takes floats of any dtype and returns the same dtype. Values and gradients are finite for every
-finite input, NaN stays NaN, and where a derivative does not exist, at a kink, the gradient is
-PyTorch's: the lecture draws these functions with PyTorch.
+Each takes floats of any dtype and returns the same dtype. With their default options, values and
+gradients are finite for every finite input. NaN stays NaN. Where a derivative does not exist, at a
+kink, the gradient is PyTorch's: the lecture draws these functions with PyTorch.
 
 The functions are those of *Fundamentals of Deep Learning* (Buduma, 2017), chapter 3, and of the
 lecture on it. `chain_rule` derives their gradients by hand.
@@ -77,7 +77,7 @@ def relu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def leaky_relu(
-    x: Float[ArrayLike, "*shape"], *, negative_slope: float = 0.1
+    x: Float[ArrayLike, "*shape"], *, negative_slope: ArrayLike = 0.1
 ) -> Float[Array, "*shape"]:
     """The leaky rectifier, `max(0.1 x, x)` in the lecture: x, or `negative_slope · x` below 0.
 
@@ -91,10 +91,10 @@ def leaky_relu(
     Array([0.1, 0.1, 1. ], dtype=float32)
     """
     x = jnp.asarray(x)
-    return jnp.where(x <= 0, negative_slope * x, x)
+    return jnp.where(x <= 0, jnp.asarray(negative_slope, x.dtype) * x, x)
 
 
-def elu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shape"]:
+def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array, "*shape"]:
     """The exponential linear unit: x, or `α (eˣ − 1)` below 0.
 
     The gradient at 0 is α, as in PyTorch; with the default, α = 1, there is no kink.
@@ -108,7 +108,7 @@ def elu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*
     x = jnp.asarray(x)
     # The inner `where` keeps e^x finite on the side that the outer one drops: its gradient would
     # be 0 · inf = NaN.
-    return jnp.where(x <= 0, alpha * jnp.expm1(jnp.where(x <= 0, x, 0)), x)
+    return jnp.where(x <= 0, jnp.asarray(alpha, x.dtype) * jnp.expm1(jnp.where(x <= 0, x, 0)), x)
 
 
 def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batch features"]:

@@ -19,9 +19,13 @@ import numpy as np
 
 from funcnet.base import Params
 
+FILES = ("config.json", "metrics.jsonl", "params.safetensors", "curves.png", "summary.json")
+
 
 def prepare_folder(folder: Path) -> None:
-    """Makes the folder, and finds out now, not after the training, whether it can be written.
+    """Makes the folder ready: finds out now, not after the training, whether it can be written.
+
+    What another run left there goes, so that a run that fails does not look like one that ended.
 
     Raises:
       OSError: it can't, and why.
@@ -29,6 +33,8 @@ def prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise OSError(
             f"out: expected a folder that can be written; got {folder}: {error.strerror}."

@@ -19,6 +19,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 Key: TypeAlias = PRNGKeyArray
 """A random key, as `jax.random.key(seed)` makes it."""
 
+Size: TypeAlias = int | np.integer
+"""How many there are of something: `labels.max() + 1` is a NumPy integer."""
+
 Params: TypeAlias = Any
 """A pytree of floating point arrays."""
 
@@ -100,5 +103,5 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     >>> did_you_mean("rleu", ["relu", "tanh"])
     " Did you mean 'relu'?"
     """
-    nearest = difflib.get_close_matches(str(name), list(names), n=1)
+    nearest = difflib.get_close_matches(str(name).lower(), list(names), n=1)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""

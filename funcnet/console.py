@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+import jax
+
 from funcnet.fit import EpochInfo
 from funcnet.training import TrainState
 
@@ -67,6 +69,9 @@ def run_program(config: type[Config], main: Callable[[Config], Any]) -> None:
         sys.exit(1)
     except (OSError, ImportError, ArithmeticError) as error:
         _fail(error, code=1)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        reason = str(error).splitlines()[0]
+        _fail(f"the device gave up: {reason}. Try smaller layers or a smaller batch.", code=1)
     except KeyboardInterrupt:
         _fail("interrupted; what --out holds is of the epochs before", code=130)
 

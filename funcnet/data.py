@@ -60,7 +60,7 @@ class Dataset(NamedTuple):
 
 
 def load(
-    name: str,
+    name: PathLike,
     *,
     data_dir: PathLike | None = None,
     manual_dir: PathLike | None = None,
@@ -76,7 +76,9 @@ def load(
       manual_dir: a folder with the original files, instead of the network. They are verified.
       label_column: of a `.csv` file, the column that holds the class.
 
-    An `.npz` file holds `x_train` and `y_train`, and may hold `x_test` and `y_test`. A `.csv` file
+    An `.npz` file holds `x_train` and `y_train`, and may hold `x_test` and `y_test`: images, which
+    become `uint8` where they are integers from 0 to 255, or vectors, which are taken as they are
+    and learnt best from when they are of the size of 1. A `.csv` file
     has a header, one column of classes (numbers or words) and otherwise numbers, which are
     standardised with the training part's mean and deviation. Without a test part, a fifth of the
     examples becomes one: stratified, and always the same.
@@ -91,19 +93,26 @@ def load(
       ConnectionError: the network can't be reached.
       ImportError: the builder of this data set needs TensorFlow, which is not installed.
     """
+    name = os.fspath(name)
     if name == "digits":
         return _load_digits()
-    if name.endswith(".npz"):
-        return _from_npz(Path(name))
-    if name.endswith(".csv"):
-        return _from_csv(Path(name), label_column)
+    path = Path(name).expanduser()
+    if path.suffix.lower() in (".npz", ".csv"):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: expected a file; there is none.")
+        return _from_npz(path) if path.suffix.lower() == ".npz" else _from_csv(path, label_column)
     folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     prepared = folder.expanduser() / "funcnet" / f"{name}.npz"
     manual = None if manual_dir is None else Path(manual_dir).expanduser()
     if not prepared.exists():
         prepare = _prepare_mnist_like if name in MNIST_LIKE else _prepare_with_builder
         _save_npz(prepared, prepare(name, prepared.parent.parent, manual))
-    arrays = _read_npz(prepared)
+    try:
+        arrays = _read_npz(prepared)
+    except ValueError as error:
+        raise OSError(
+            f"{error} It was prepared earlier: delete it, and it is made anew."
+        ) from error
     if manual is not None and "file_names" in arrays:
         _ = _verify(manual, dict(zip(arrays["file_names"], arrays["file_digests"], strict=True)))
     return _from_arrays(arrays, source=str(prepared))
@@ -285,36 +294,44 @@ def _from_csv(path: Path, label_column: str) -> Dataset:
             f"{path}: expected a header with a column {label_column!r}; got {header}. "
             "Name the column of the classes with label_column (--label-column)."
         )
-    labels = [row.pop(label_column) for row in rows]
+    labels = [row.pop(label_column) for row in rows.values()]
+    for line, label in zip(rows, labels, strict=True):
+        if not label:
+            raise ValueError(f"{path}, line {line}, column {label_column!r}: expected a class.")
     inputs = [
-        [
-            _number(text, where=f"{path}, row {number}, column {column!r}")
-            for column, text in row.items()
-        ]
-        for number, row in enumerate(rows, start=2)
+        [_number(text, where=f"{path}, line {line}, column {n!r}") for n, text in row.items()]
+        for line, row in rows.items()
     ]
-    arrays = {"x_train": np.array(inputs), "y_train": np.array(labels)}
-    return _standardise(_from_arrays(arrays, source=str(path)))
+    arrays = {"x_train": np.array(inputs), "y_train": _integers_or_words(labels)}
+    return _from_arrays(arrays, source=str(path), standardise=True)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The header of a file, and each row as a dict by it."""
+def _read_csv(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
+    """The header of a file, and by the number of its line each row, as a dict by the header."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = [row for row in csv.reader(file) if row] or [[]]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: expected a .csv file; there is none.") from None
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = dict((reader.line_num, row) for row in reader if row)  # noqa: C402
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: expected text, comma separated, in UTF-8; {error}.") from error
+    header = lines.pop(min(lines), []) if lines else []
     if len(set(header)) < len(header):
         raise ValueError(f"{path}: expected a header of different names; got {header}.")
-    for number, row in enumerate(rows, start=2):
+    for line, row in lines.items():
         if len(row) != len(header):
             raise ValueError(
-                f"{path}, row {number}: expected {len(header)} fields, as in the header; "
+                f"{path}, line {line}: expected {len(header)} fields, as in the header; "
                 f"got {len(row)}."
             )
-    return header, [dict(zip(header, row, strict=True)) for row in rows]
+    return header, {n: dict(zip(header, row, strict=True)) for n, row in lines.items()}
+
+
+def _integers_or_words(labels: list[str]) -> np.ndarray:
+    """Integers if all are, so that 10 comes after 9."""
+    try:
+        return np.array([int(label) for label in labels])
+    except ValueError:
+        return np.array(labels)
 
 
 def _number(text: str, *, where: str) -> float:
@@ -324,23 +341,12 @@ def _number(text: str, *, where: str) -> float:
     raise ValueError(f"{where}: expected a finite number; got {text!r}.")
 
 
-def _standardise(dataset: Dataset) -> Dataset:
-    """Features with the training part's mean taken off, over its deviation where there is one."""
-    mean = dataset.train.inputs.mean(axis=0)
-    deviation = dataset.train.inputs.std(axis=0)
-    deviation[deviation == 0] = 1
-
-    def standardised(examples: Examples) -> Examples:
-        return examples._replace(inputs=(examples.inputs - mean) / deviation)
-
-    train, test = standardised(dataset.train), standardised(dataset.test)
-    return dataset._replace(train=train, test=test)
-
-
 # --- from arrays to a Dataset --------------------------------------------------------------------
 
 
-def _from_arrays(arrays: Mapping[str, np.ndarray], *, source: str) -> Dataset:
+def _from_arrays(
+    arrays: Mapping[str, np.ndarray], *, source: str, standardise: bool = False
+) -> Dataset:
     """A checked `Dataset` of arrays under Keras's names; the test part is split off if missing."""
     classes = np.unique(_as_labels(arrays["y_train"], f"{source}: y_train"))
     if len(classes) < 2:
@@ -352,16 +358,20 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], *, source: str) -> Dataset:
         test = _examples(arrays, "test", classes, source)
     else:
         train, test = _split(train, source)
-    shape = arrays["x_train"].shape[1:]
-    if "x_test" in arrays and arrays["x_test"].shape[1:] != shape:
+    x_train, x_test = np.asarray(train.inputs), np.asarray(test.inputs)
+    if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
-            f"{source}: expected examples of one shape; got {shape} in x_train and "
-            f"{arrays['x_test'].shape[1:]} in x_test."
+            f"{source}: expected examples of one shape; got {x_train.shape[1:]} in x_train and "
+            f"{x_test.shape[1:]} in x_test."
         )
+    if standardise:
+        x_train, x_test = _standardised(x_train, x_test)
+    x_train, x_test = _stored(x_train, x_test, source)
     names = arrays["class_names"][classes] if "class_names" in arrays else classes
+    shape = arrays["x_train"].shape[1:]
     return Dataset(
-        train=train,
-        test=test,
+        train=train._replace(inputs=x_train),
+        test=test._replace(inputs=x_test),
         num_classes=len(classes),
         class_names=tuple(str(name) for name in names),
         image_shape=(shape[:2] if shape[2:] == (1,) else shape) if len(shape) > 1 else None,
@@ -371,8 +381,9 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], *, source: str) -> Dataset:
 def _examples(
     arrays: Mapping[str, np.ndarray], part: str, classes: np.ndarray, source: str
 ) -> Examples:
-    """Flat inputs, and each target as an index into the classes."""
-    x = _as_inputs(arrays[f"x_{part}"], f"{source}: x_{part}")
+    """Checked inputs, and each target as an index into the classes."""
+    x = arrays[f"x_{part}"]
+    _check_inputs(x, f"{source}: x_{part}")
     y = _as_labels(arrays[f"y_{part}"], f"{source}: y_{part}")
     if len(x) != len(y):
         raise ValueError(
@@ -384,26 +395,13 @@ def _examples(
     return Examples(inputs=x, targets=np.searchsorted(classes, y).astype(np.int32))
 
 
-def _as_inputs(x: np.ndarray, where: str) -> np.ndarray:
-    """`[examples, features]`: `uint8` as it is, integer images as `uint8`, others as `float32`."""
+def _check_inputs(x: np.ndarray, where: str) -> None:
     if x.dtype.kind not in "biuf":
         raise TypeError(f"{where}: expected numbers; got {x.dtype}.")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"{where}: expected examples, [examples, features]; got shape {x.shape}.")
-    flat = x.reshape(len(x), -1)
-    if x.dtype == np.uint8:
-        return flat
-    if x.ndim > 2 and x.dtype.kind in "iu" and flat.min() >= 0 and flat.max() <= 255:
-        return flat.astype(np.uint8)
-    with np.errstate(over="ignore"):  # what overflows is infinite, and said so below
-        flat = flat.astype(np.float32)
-    if bad := np.argwhere(~np.isfinite(flat))[:1].tolist():
-        (row, column) = bad[0]
-        raise ValueError(
-            f"{where}: expected finite numbers; got {x.reshape(len(x), -1)[row, column]} "
-            f"in example {row}, feature {column}."
-        )
-    return flat
+    if bad := np.argwhere(~np.isfinite(x))[:1].tolist():
+        raise ValueError(f"{where}: expected finite numbers; got {x[tuple(bad[0])]} at {bad[0]}.")
 
 
 def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
@@ -412,11 +410,49 @@ def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
         y = y[:, 0]
     if y.ndim != 1 or y.size == 0:
         raise ValueError(f"{where}: expected a class an example, [examples]; got shape {y.shape}.")
-    if y.dtype.kind == "f" and np.all(y == np.floor(y)):
+    if y.dtype.kind == "f":
+        if bad := y[~(np.isfinite(y) & (y == np.floor(y)))][:1].tolist():
+            raise ValueError(f"{where}: expected classes, whole numbers or words; got {bad[0]}.")
         y = y.astype(np.int64)
     if y.dtype.kind not in "biuU":
-        raise TypeError(f"{where}: expected classes, integers or words; got {y.dtype}.")
+        raise TypeError(f"{where}: expected classes, whole numbers or words; got {y.dtype}.")
     return y
+
+
+def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts less the training part's mean, over its deviation.
+
+    A feature that is constant but for rounding is only centred.
+    """
+    largest = np.abs(train).max(axis=0)
+    scale = np.where(largest > 0, largest, 1)  # else the square of 1e300 would overflow
+    train, test = train / scale, test / scale
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    deviation = np.where(deviation <= 1e-12 * np.abs(mean), 1, deviation)
+    return (train - mean) / deviation, (test - mean) / deviation
+
+
+def _stored(train: np.ndarray, test: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """`[examples, features]`, both parts alike: intensities as `uint8`, else `float32`."""
+    parts = (train, test)
+    if all(part.dtype == np.uint8 or _is_intensities(part) for part in parts):
+        dtype = np.uint8
+    elif any(part.dtype == np.uint8 for part in parts):
+        raise TypeError(
+            f"{source}: expected x_train and x_test of one kind; got {train.dtype} and "
+            f"{test.dtype}. uint8 is scaled to [0, 1], and other numbers are not."
+        )
+    else:
+        dtype = np.float32
+        if max(np.abs(part, dtype=np.float64).max() for part in parts) > np.finfo(dtype).max:
+            raise ValueError(f"{source}: expected inputs that float32 can hold; got larger ones.")
+    flat_train, flat_test = (part.reshape(len(part), -1).astype(dtype) for part in parts)
+    return flat_train, flat_test
+
+
+def _is_intensities(x: np.ndarray) -> bool:
+    """Whether these are images of integers from 0 to 255."""
+    return x.ndim > 2 and x.dtype.kind in "iu" and bool(x.min() >= 0 and x.max() <= 255)
 
 
 def _split(examples: Examples, source: str) -> tuple[Examples, Examples]:
@@ -429,10 +465,11 @@ def _split(examples: Examples, source: str) -> tuple[Examples, Examples]:
             indices, test_size=0.2, stratify=examples.targets, random_state=0
         )
     except ValueError as error:
-        counts = np.bincount(examples.targets).tolist()
+        counts = np.bincount(examples.targets)
         raise ValueError(
             f"{source}: expected enough examples to put a fifth of each class aside for the test; "
-            f"got {counts} examples of the classes. {error}"
+            f"got {len(indices)} of {len(counts)} classes, the smallest of which has "
+            f"{counts.min()}. Bring more, or a test part of your own."
         ) from error
 
     return jax.tree.map(lambda a: a[train], examples), jax.tree.map(lambda a: a[test], examples)
@@ -446,12 +483,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: expected an .npz file; there is none.") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path}: expected arrays of numbers or words, as numpy.savez writes them; "
-            "this file is damaged, or holds Python objects."
+            "this file is damaged, or holds something else."
         ) from error
 
 

@@ -41,8 +41,9 @@ def select_device(name: str = "auto") -> Device:
         return jax.devices()[0] if name == "auto" else jax.devices(name)[0]
     except RuntimeError as error:
         raise ValueError(
-            f"device: expected a {name} that JAX can see; it sees {jax.default_backend()} only. "
-            "Choose 'auto' or 'cpu', or install JAX for NVIDIA: pip install 'funcnet[cuda]'."
+            f"device: expected a {name} that JAX can see; it sees {jax.default_backend()} only "
+            f"({str(error).splitlines()[0]}). Choose 'auto' or 'cpu', or install JAX for NVIDIA: "
+            "pip install -e '.[cuda]'."
         ) from error
 
 

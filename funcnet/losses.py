@@ -1,7 +1,8 @@
 """Losses: one value an example, on logits where that is the stable form.
 
 The mean over examples is taken once, where a loss is used: `loss(logits, labels).mean()`. Values
-and gradients are finite for logits of any size that occurs, ±1e4 included.
+and gradients are finite for logits of any size that occurs, ±1e4 included. Targets whose shape does
+not fit raise a `ValueError`.
 
 The functions are those of *Fundamentals of Deep Learning* (Buduma, 2017) and of the lecture on it:
 the squared error, also of probabilities (its L0), and the cross entropy.
@@ -28,6 +29,7 @@ def squared_error(
     >>> squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 5.0]))
     Array([0., 9.], dtype=float32)
     """
+    _check_shapes(predictions, targets)
     return jnp.square(jnp.asarray(predictions) - jnp.asarray(targets))
 
 
@@ -46,6 +48,7 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(jnp.array([0.0, 1e4]), jnp.array([1, 0]))
     Array([6.931e-01, 1.000e+04], dtype=float32)
     """
+    _check_shapes(logits, labels)
     z = jnp.asarray(logits)
     y = jnp.asarray(labels, z.dtype)
     return y * jnp.logaddexp(0, -z) + (1 - y) * jnp.logaddexp(0, z)
@@ -65,8 +68,10 @@ def softmax_cross_entropy(
     >>> softmax_cross_entropy(jnp.array([[0.0, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
     Array([6.931e-01, 1.000e+04], dtype=float32)
     """
+    _check_shapes(logits, labels, classes=True)
     log_p = log_softmax(logits)
     y = jnp.asarray(labels)[..., None]
+    y = jnp.where(y < 0, log_p.shape[-1], y)  # else -1 would mean the last class
     return -jnp.take_along_axis(log_p, y, axis=-1, mode="fill")[..., 0]
 
 
@@ -102,9 +107,12 @@ def softmax_squared_error(
       logits: z, one a class.
       labels: y, the index of the right class.
 
+    A label outside the classes is none of them: `onehot(y)` is 0.
+
     >>> softmax_squared_error(jnp.array([[0.0, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
     Array([0.5, 2. ], dtype=float32)
     """
+    _check_shapes(logits, labels, classes=True)
     p = softmax(logits)
     onehot = jax.nn.one_hot(jnp.asarray(labels), p.shape[-1], dtype=p.dtype)
     return squared_error(p, onehot).sum(axis=-1)
@@ -120,3 +128,13 @@ LOSSES: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
     }
 )
 """The losses, by name."""
+
+
+def _check_shapes(logits: ArrayLike, targets: ArrayLike, *, classes: bool = False) -> None:
+    """Refuses shapes that would broadcast: a loss has one value an example."""
+    shape = jnp.shape(logits)[:-1] if classes else jnp.shape(logits)
+    if jnp.shape(targets) != shape:
+        raise ValueError(
+            f"targets: expected one an example, shape {shape}, for logits of shape "
+            f"{jnp.shape(logits)}; got shape {jnp.shape(targets)}."
+        )

@@ -12,11 +12,12 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
 from funcnet.activations import ACTIVATIONS
-from funcnet.base import Key, Linear, Model, one_of, to_float
+from funcnet.base import Key, Linear, Model, Size, one_of, to_float
 
 WEIGHT_SCALES: MappingProxyType[str, float] = MappingProxyType(
     {
@@ -32,7 +33,7 @@ WEIGHT_SCALES: MappingProxyType[str, float] = MappingProxyType(
 """`Var W · fan-in` at the start, by the activation that follows, with its source."""
 
 
-def linear(num_features: int, num_outputs: int) -> Model:
+def linear(num_features: Size, num_outputs: Size) -> Model:
     """The affine map `f(x) = W x + b`, `[*batch, features] -> [*batch, outputs]`.
 
     >>> model = linear(num_features=3, num_outputs=2)
@@ -49,7 +50,7 @@ def linear(num_features: int, num_outputs: int) -> Model:
     _check_sizes(num_features=num_features, num_outputs=num_outputs)
 
     def init(key: Key) -> Linear:
-        return _init_layer(key, (num_outputs, num_features), "linear")
+        return _init_layer(key, (int(num_outputs), int(num_features)), "linear")
 
     def apply(
         params: Linear,
@@ -60,7 +61,7 @@ def linear(num_features: int, num_outputs: int) -> Model:
     return Model(init=init, apply=apply)
 
 
-def logistic_regression(num_features: int) -> Model:
+def logistic_regression(num_features: Size) -> Model:
     """Two classes and no hidden layer: the logit `z = wᵀ x + b`, `[*batch, features] -> [*batch]`.
 
     `sigmoid(z)` is the probability of class 1, `z > 0` its prediction. The parameters are those
@@ -87,7 +88,7 @@ def logistic_regression(num_features: int) -> Model:
     return Model(init=model.init, apply=apply)
 
 
-def softmax_regression(num_features: int, num_classes: int) -> Model:
+def softmax_regression(num_features: Size, num_classes: Size) -> Model:
     """Many classes and no hidden layer: the logits `z = W x + b`, one a class.
 
     `softmax(z)` are the probabilities of the classes, the largest logit is the prediction. The
@@ -104,7 +105,7 @@ def softmax_regression(num_features: int, num_classes: int) -> Model:
     return linear(num_features, num_outputs=num_classes)
 
 
-def mlp(sizes: Sequence[int], *, activation: str = "relu", pieces: int = 2) -> Model:
+def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) -> Model:
     """A multilayer perceptron: affine maps with an activation `g` after each but the last.
 
         h₀ = x,    hₗ = g(Wₗ hₗ₋₁ + bₗ),    z = W_L h_{L−1} + b_L
@@ -135,9 +136,9 @@ def mlp(sizes: Sequence[int], *, activation: str = "relu", pieces: int = 2) -> M
 
     def init(key: Key) -> tuple[Linear, ...]:
         *hidden_keys, last_key = jax.random.split(key, len(sizes) - 1)
-        *hidden_shapes, last_shape = [(n, m) for m, n in itertools.pairwise(sizes)]
+        *hidden_shapes, last_shape = [(int(n), int(m)) for m, n in itertools.pairwise(sizes)]
         if activation == "maxout":
-            hidden_shapes = [(pieces, *shape) for shape in hidden_shapes]
+            hidden_shapes = [(int(pieces), *shape) for shape in hidden_shapes]
         hidden = zip(hidden_keys, hidden_shapes, strict=True)
         return (
             *(_init_layer(key, shape, activation) for key, shape in hidden),
@@ -189,7 +190,7 @@ def _for_each_example(
     return jnp.vectorize(network, signature="(features)->(classes)")(x)
 
 
-def _check_sizes(**sizes: int) -> None:
+def _check_sizes(**sizes: Size) -> None:
     for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{name}: expected a positive integer; got {size!r}.")

@@ -318,8 +318,6 @@ def run(
       DivergenceError: the loss stopped being finite; `config.out` has the epochs before.
     """
     check(config)
-    if config.out is not None:
-        artifacts.prepare_folder(config.out)
     device = select_device(config.device)
     say(f"device  {describe_device(device)}")
     dataset = load(
@@ -328,8 +326,11 @@ def run(
         manual_dir=config.manual_dir,
         label_column=config.label_column,
     )
+    config = with_defaults(config, dataset)
+    if config.out is not None:
+        artifacts.prepare_folder(config.out)
     with jax.default_device(device):
-        return _train(with_defaults(config, dataset), dataset, device, say, watch)
+        return _train(config, dataset, device, say, watch)
 
 
 def _train(

@@ -154,7 +154,7 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
       `train_epoch(state, examples, order, *, batch_size) -> (state, info)`: the steps over
       `examples[order[:batch_size]]` and so on. Where the order does not divide, the last step
       takes what is left; it is part of the same program, so nothing compiles again. `info.loss`
-      holds each step's loss.
+      holds each step's loss. The order holds indices of examples; others are not looked for.
 
     >>> from funcnet import losses, models
     >>> model = models.linear(num_features=1, num_outputs=1)
@@ -180,6 +180,7 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
             batch = jax.tree.map(lambda a: a.at[indices].get(mode="promise_in_bounds"), on_device)
             return step(state, batch)
 
+        _check_examples(examples, batch_size)
         on_device = jax.tree.map(jnp.asarray, examples)
         order = jnp.asarray(order)
         num_full = len(order) // batch_size
@@ -225,6 +226,7 @@ def evaluate(
     >>> print(f"{result.correct} of {result.examples}, loss {result.loss:.4f}")
     2 of 3, loss 3.0002
     """
+    _check_examples(examples, batch_size)
 
     def evaluate_one(example: Examples) -> tuple[Array, Array]:
         logits = apply(params, example.inputs)
@@ -234,3 +236,14 @@ def evaluate(
     return Evaluation(
         loss_sum=losses.sum(), correct=correct.sum(), examples=jnp.array(len(correct))
     )
+
+
+def _check_examples(examples: Examples, batch_size: int) -> None:
+    num_inputs, num_targets = len(examples.inputs), len(examples.targets)
+    if num_inputs != num_targets or not num_inputs:
+        raise ValueError(
+            "examples: expected one target for each input, and some; "
+            f"got {num_inputs} inputs and {num_targets} targets."
+        )
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected a positive integer; got {batch_size}.")

@@ -130,6 +130,12 @@ def test_options_change_the_slope_below_zero():
     )
 
 
+def test_options_do_not_change_the_dtype():
+    x = jnp.ones(2, jnp.float16)
+    assert activations.leaky_relu(x, negative_slope=np.float32(0.1)).dtype == jnp.float16
+    assert activations.elu(x, alpha=np.float64(2)).dtype == jnp.float16
+
+
 @given(x=vectors)
 def test_tanh_is_a_stretched_sigmoid(x):
     np.testing.assert_allclose(

@@ -82,6 +82,12 @@ class TestMnist:
         assert time.perf_counter() - start < 0.5
         chex.assert_trees_all_equal(again.train, mnist.train)
 
+    def test_a_prepared_file_that_was_damaged(self, tmp_path):
+        (tmp_path / "funcnet").mkdir()
+        (tmp_path / "funcnet" / "mnist.npz").write_bytes(b"PK\x03\x04")
+        with pytest.raises(OSError, match=r"mnist.npz: .*delete it, and it is made anew"):
+            data.load("mnist", data_dir=tmp_path)
+
     @pytest.mark.parametrize("prepared", [False, True])
     def test_a_folder_that_lacks_a_file(self, prepared, mnist_dir, prepared_dir, tmp_path):
         shutil.copy(mnist_dir / "t10k-labels-idx1-ubyte.gz", tmp_path)
@@ -283,19 +289,21 @@ class TestNpz:
             (
                 {"x_train": X * [1, np.nan, 1], "y_train": Y},
                 ValueError,
-                "nan in example 0, feature 1",
+                r"nan at \[0, 1\]",
             ),
-            ({"x_train": X * 1e300, "y_train": Y}, ValueError, "expected finite numbers"),
+            ({"x_train": X * 1e300, "y_train": Y}, ValueError, "inputs that float32 can hold"),
             ({"x_train": X, "y_train": 0 * Y}, ValueError, "expected two classes or more; got 0"),
-            ({"x_train": X, "y_train": Y + 0.5}, TypeError, "integers or words; got float64"),
-            ({"x_train": X, "y_train": Y * np.nan}, TypeError, "integers or words; got float64"),
+            ({"x_train": X, "y_train": Y + 0.5}, ValueError, "numbers or words; got 0.5"),
+            ({"x_train": X, "y_train": Y * np.nan}, ValueError, "numbers or words; got nan"),
+            ({"x_train": X, "y_train": np.where(Y, np.inf, 0)}, ValueError, "words; got inf"),
+            ({"x_train": X, "y_train": Y + 1j}, TypeError, "numbers or words; got complex128"),
             ({"x_train": X, "y_train": np.eye(2)[Y]}, ValueError, r"a class an example.*\(40, 2\)"),
             ({"x_train": X[:0], "y_train": Y[:0]}, ValueError, r"got shape \(0,\)"),
             ({"x_train": X[:, 0], "y_train": Y}, ValueError, r"got shape \(40,\)"),
             (
                 {"x_train": X[:3], "y_train": Y[:3]},
                 ValueError,
-                r"got \[2, 1\] examples of",
+                "3 of 2 classes, the smallest of which has 1",
             ),
             ({"x_train": X, "y_train": Y, "x_test": X}, ValueError, "both x_test and y_test"),
             (
@@ -304,11 +312,16 @@ class TestNpz:
                 r"one shape; got \(3,\) in x_train and \(2,\) in x_test",
             ),
             (
+                {"x_train": np.uint8(X), "y_train": Y, "x_test": X, "y_test": Y},
+                TypeError,
+                "of one kind; got uint8 and float64",
+            ),
+            (
                 {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1},
                 ValueError,
                 r"y_test has classes that y_train lacks: \[2\]",
             ),
-            ({"x_train": X.astype(object), "y_train": Y}, ValueError, "holds Python objects"),
+            ({"x_train": X.astype(object), "y_train": Y}, ValueError, "or holds something else"),
         ],
     )
     def test_what_cannot_be_learnt_from_is_refused(self, npz, arrays, error, message):
@@ -321,8 +334,14 @@ class TestNpz:
         with pytest.raises(ValueError, match=r"own.npz: expected arrays.*damaged"):
             data.load(str(tmp_path / "own.npz"))
 
+    def test_an_array_under_another_name(self, tmp_path):
+        np.save(tmp_path / "own.npy", X)
+        (tmp_path / "own.npy").rename(tmp_path / "own.NPZ")
+        with pytest.raises(ValueError, match=r"own.NPZ: expected arrays"):
+            data.load(tmp_path / "own.NPZ")
+
     def test_a_file_that_is_not_there(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"none.npz: expected an .npz file"):
+        with pytest.raises(FileNotFoundError, match=r"none.npz: expected a file"):
             data.load(str(tmp_path / "none.npz"))
 
 
@@ -334,6 +353,21 @@ class TestCsv:
         both = np.concatenate([dataset.train.inputs[:, 0], dataset.test.inputs[:, 0]])
         np.testing.assert_allclose(np.diff(np.sort(both)), np.diff(np.sort(both))[0], rtol=1e-4)
         assert dataset.class_names == ("cat", "dog")
+
+    def test_features_are_standardised_before_they_are_rounded(self, csv):
+        rows = [(1_600_000_000 + i, 1e30 * i, 1e300 * i, 0.1, i % 2) for i in range(20)]
+        lines = "".join(",".join(map(str, row)) + "\n" for row in rows)
+        inputs = csv("time,large,huge,constant,label\n" + lines).train.inputs
+        np.testing.assert_allclose(inputs[:, :3].std(axis=0), 1, rtol=1e-5)
+        np.testing.assert_allclose(inputs[:, 3], 0, atol=1e-12)
+
+    def test_numbers_as_classes_are_in_their_order(self, csv):
+        dataset = csv("a,label\n" + "".join(f"{i},{i % 12}\n" for i in range(120)))
+        assert dataset.class_names == tuple(map(str, range(12)))
+
+    def test_blank_lines_count(self, csv):
+        with pytest.raises(ValueError, match=r"line 4, column 'a'.*'x'"):
+            csv("a,label\n\n1,cat\nx,dog\n")
 
     def test_a_constant_feature_stays_finite(self, csv):
         dataset = csv("a,b,label\n" + ROWS.replace("0,", "7,"))
@@ -352,13 +386,14 @@ class TestCsv:
         [
             ("a,b,kind\n" + ROWS, r"a column 'label'; got \['a', 'b', 'kind'\].*--label-column"),
             ("", r"a column 'label'; got \[\]"),
-            ("a,b,label\n" + ROWS + "x,2,cat\n", "row 22, column 'a': expected a finite .* 'x'"),
+            ("a,b,label\n" + ROWS + "x,2,cat\n", "line 22, column 'a': expected a finite .* 'x'"),
             (
                 "a,b,label\n" + ROWS + "nan,2,cat\n",
-                "row 22, column 'a': expected a finite .* 'nan'",
+                "line 22, column 'a': expected a finite .* 'nan'",
             ),
-            ("a,b,label\n" + ROWS + "2,cat\n", "row 22: expected 3 fields.*got 2"),
+            ("a,b,label\n" + ROWS + "2,cat\n", "line 22: expected 3 fields.*got 2"),
             ("a,a,label\n" + ROWS, "a header of different names"),
+            ("a,b,label\n" + ROWS + "1,2,\n", "line 22, column 'label': expected a class"),
             ("a,b,label\n", r"y_train: .*got shape \(0,\)"),
             ("label\ncat\ndog\n", r"expected examples.*got shape \(2, 0\)"),
             ("a,label\n1,cat\n2,cat\n", "two classes or more; got 'cat'"),
@@ -374,5 +409,5 @@ class TestCsv:
             data.load(str(tmp_path / "own.csv"))
 
     def test_a_file_that_is_not_there(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"none.csv: expected a .csv file"):
+        with pytest.raises(FileNotFoundError, match=r"none.csv: expected a file"):
             data.load(str(tmp_path / "none.csv"))

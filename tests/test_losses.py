@@ -1,5 +1,8 @@
 """Losses against float64 NumPy and PyTorch: values, gradients, extremes."""
 
+import subprocess
+import sys
+
 import chex
 import hypothesis.strategies as st
 import jax
@@ -101,6 +104,22 @@ def test_binary_cross_entropy_takes_probabilities_as_labels():
 
 
 def test_a_label_outside_the_classes_is_nan_not_another_class():
-    value = losses.softmax_cross_entropy(jnp.zeros([2, 3]), jnp.array([3, 0]))
-    assert np.isnan(value[0])
-    np.testing.assert_allclose(value[1], np.log(3), rtol=1e-6)
+    value = losses.softmax_cross_entropy(jnp.zeros([3, 3]), jnp.array([3, -1, 0]))
+    assert np.isnan(value[:2]).all()
+    np.testing.assert_allclose(value[2], np.log(3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_targets_that_would_broadcast_are_refused(name):
+    """In a process of its own, where no annotation refuses them first."""
+    logits = "np.zeros([7, 3])" if name in MULTICLASS else "np.zeros(7)"
+    code = f"""
+import numpy as np, funcnet as fn
+for shape in [(), (1,), (7, 1), (7, 7)]:
+    try:
+        fn.losses.{name}({logits}, np.zeros(shape, int))
+    except ValueError as error:
+        print(error)
+"""
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed.count("targets: expected one an example, shape (7,), for logits") == 4

@@ -87,6 +87,11 @@ def test_the_deviation_for_sigmoid_is_four_times_that_for_tanh():
     assert scales["sigmoid"] == 4**2 * scales["tanh"]
 
 
+def test_sizes_may_be_numpys():
+    model = models.softmax_regression(np.int64(4), np.int32(3))
+    assert model.init(jax.random.key(0)).weight.shape == (3, 4)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -210,7 +210,7 @@ def test_a_gpu_that_is_not_there(train):
 def test_a_file_that_is_not_there(train, tmp_path):
     code, _, err = train("--dataset", tmp_path / "none.npz")
     assert code == 1
-    assert "none.npz: expected an .npz file; there is none" in err
+    assert "none.npz: expected a file; there is none" in err
 
 
 def test_no_network(train, tmp_path, monkeypatch):
@@ -246,6 +246,22 @@ def test_divergence_names_the_step_and_keeps_what_was_reached(train, own, tmp_pa
     epochs = sum(line.strip()[:1].isdigit() for line in out.splitlines())
     assert (tmp_path / "out" / "summary.json").exists() == (epochs > 0)
     assert train("--epochs", 1, "--quiet")[0] == 0
+
+
+def test_a_failed_run_leaves_no_other_runs_files(train, own, tmp_path):
+    assert train("--epochs", 1, "--quiet", "--out", tmp_path / "out")[0] == 0
+    bad = ("--dataset", own, "--model", "mlp", "--learning-rate", 1e38, "--out", tmp_path / "out")
+    code, _, err = train(*bad)
+    assert code == 1
+    assert "at step 2 of epoch 1" in err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_more_memory_than_there_is(train):
+    code, _, err = train("--model", "mlp", "--hidden", 10**9)
+    assert code == 1
+    assert "Try smaller layers or a smaller batch" in err
+    assert err.count("\n") == 1
 
 
 def test_an_epoch_before_the_divergence_is_kept(monkeypatch, tmp_path):

@@ -179,6 +179,25 @@ def test_an_evaluation_counts_every_example(count, batch_size):
     np.testing.assert_allclose(result.loss_sum, LOSS(logits, data.targets).sum(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_nothing_is_refused(batch_size):
+    state, data = first_state(optax.sgd(0.1)), examples(6)
+    train_epoch = make_train_epoch(make_train_step(MODEL.apply, LOSS, optax.sgd(0.1)))
+    with pytest.raises(ValueError, match="batch_size: expected a positive integer; got"):
+        train_epoch(state, data, np.arange(6), batch_size=batch_size)
+    with pytest.raises(ValueError, match="batch_size: expected a positive integer; got"):
+        evaluate(MODEL.apply, LOSS, state.params, data, batch_size=batch_size)
+
+
+def test_inputs_without_targets_are_refused():
+    data = examples(6)._replace(targets=np.zeros(5, np.int32))
+    params = MODEL.init(jax.random.key(0))
+    with pytest.raises(ValueError, match=r"examples: .*got 6 inputs and 5 targets"):
+        evaluate(MODEL.apply, LOSS, params, data)
+    with pytest.raises(ValueError, match=r"examples: .*got 0 inputs and 0 targets"):
+        evaluate(MODEL.apply, LOSS, params, examples(0))
+
+
 def test_a_logistic_evaluation_counts_both_classes():
     model = models.logistic_regression(5)
     params, data = model.init(jax.random.key(0)), examples(40)
