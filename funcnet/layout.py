@@ -45,7 +45,7 @@ def layered(size: int, edges: Iterable[tuple[int, int]]) -> Layout:
 
     >>> layout = layered(3, [(0, 2), (1, 2)])
     >>> layout.positions
-    {0: (0, 0.0), 1: (0, 1.0), 2: (1, 0.5)}
+    {0: (0.0, 0.0), 1: (0.0, 1.0), 2: (1.0, 0.5)}
     """
     pairs = sorted(set(edges))
     layers = _layers(size, pairs)
@@ -57,7 +57,7 @@ def layered(size: int, edges: Iterable[tuple[int, int]]) -> Layout:
             _reorder(column, columns, neighbours)
     rows = _rows(columns, neighbours)
     top = min(rows.values(), default=0.0)
-    place = {spot: (_layer(spot, layers), row - top) for spot, row in rows.items()}
+    place = {spot: (float(_layer(spot, layers)), row - top) for spot, row in rows.items()}
     return Layout(
         positions={i: place[i,] for i in range(size)},
         routes={pair: [place[spot] for spot in route] for pair, route in routes.items()},
