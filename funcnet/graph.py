@@ -1,0 +1,580 @@
+"""The computation graph of any JAX function: value, adjoint and local derivative at every step.
+
+    b = w1 · a    c = w2 · a    d = w3 · b + w4 · c    L = 10 − d
+
+Forward the values are computed, backward the adjoints, `∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1`. The
+local derivatives are those of `derivatives`, written by hand, so the adjoints are a second road to
+the gradient, beside `jax.grad`.
+
+    graph = trace(function)(*args)
+    graph["b"].value, graph["w1"].adjoint, graph.chain_rule("w1")
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Shaped
+
+from funcnet import notation
+from funcnet.base import one_of
+from funcnet.nodes import Edge, Node, is_differentiable
+from funcnet.paths import ChainRule, chain_rule
+from funcnet.source import evaluations
+from funcnet.tape import Backward, Operation, Tape, evaluate, sweep
+
+MAX_JACOBIAN = 1_000_000
+"""The largest Jacobian, in elements, that is computed."""
+
+
+class NonFinite(NamedTuple):
+    """Where a NaN or an infinity was born.
+
+    Attributes:
+      phase: `forward` if it is in a value, `backward` if all values are finite and it is in an
+        adjoint.
+      node: the operation: in the forward phase its value, in the backward phase what it hands down,
+        is the first that is not finite.
+      inputs: its operands.
+    """
+
+    phase: str
+    node: Node
+    inputs: tuple[Node, ...]
+
+    def __str__(self) -> str:
+        """The operation, its source line and its inputs, on a line each."""
+        found = "value" if self.phase == "forward" else "derivative"
+        operands = "".join(f"\n  {x.name} = {notation.summary(x.value)}" for x in self.inputs)
+        return (
+            f"{self.phase}: the {found} of {self.node.name} = {self.node.expression} is not finite"
+            f"\n  at {self.node.source or 'an unknown line'}{operands}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Graph:
+    """A computation that was carried out, forward and backward.
+
+    Attributes:
+      name: of the function.
+      nodes: every value, in the order of the program.
+      edges: every use of a value, in the order of the reverse sweep.
+      outputs: the indices of the output's leaves.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    outputs: tuple[int, ...]
+    bodies: Mapping[int, Callable[[], "Graph"]]
+
+    @property
+    def output(self) -> Node:
+        """The output; the first leaf of one that has several."""
+        return self.nodes[self.outputs[0]]
+
+    @functools.cached_property
+    def operands(self) -> Mapping[int, tuple[Edge, ...]]:
+        """Of every node, by index, the edges down to what it was computed from."""
+        return _grouped(self.edges, lambda edge: edge.parent)
+
+    @functools.cached_property
+    def uses(self) -> Mapping[int, tuple[Edge, ...]]:
+        """Of every node, by index, the edges up to where it is used: they sum to its adjoint."""
+        return _grouped(self.edges, lambda edge: edge.child)
+
+    @functools.cached_property
+    def _by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def __getitem__(self, name: str) -> Node:
+        """The node of a name.
+
+        Raises:
+          KeyError: there is none; the nearest names are listed.
+        """
+        if name in self._by_name:
+            return self._by_name[name]
+        nearest = difflib.get_close_matches(str(name), self._by_name, n=3, cutoff=0.4)
+        hint = f"Nearest: {', '.join(nearest)}." if nearest else "print(graph) lists them."
+        raise KeyError(f"{self.name} has no variable {name!r}. {hint}")
+
+    def chain_rule(self, name: str) -> ChainRule:
+        """`∂output/∂name`, every path written out, with symbols and with numbers.
+
+        >>> graph = trace(lambda w, x: jnp.square(w * x))(3.0, 2.0)
+        >>> print(graph.chain_rule("w"))
+        ∂output/∂w = ∂output/∂v1 · ∂v1/∂w = (12)(2) = 24
+
+        Raises:
+          KeyError: there is no such variable.
+          ValueError: it is no floating point number, so it has no adjoint.
+        """
+        node = self[name]
+        if node.adjoint is None:
+            raise ValueError(
+                f"{name}: expected a variable of floating point numbers; it is {node.value.dtype}, "
+                "and has no adjoint."
+            )
+        return chain_rule(self.nodes, self.operands, self.output, node)
+
+    def local_jacobian(self, edge: Edge) -> Shaped[Array, "..."]:
+        """The local derivative of an edge in full, `∂parentᵢ/∂childⱼ`, `[*parent, *child]`.
+
+        >>> graph = trace(lambda x: jnp.sum(2 * x))(jnp.array([1.0, 2.0]))
+        >>> graph.local_jacobian(graph.edges[0])
+        Array([1., 1.], dtype=float32)
+
+        Raises:
+          ValueError: it has more than `MAX_JACOBIAN` elements.
+        """
+        parent, child = self.nodes[edge.parent].value, self.nodes[edge.child].value
+        if parent.size * child.size > MAX_JACOBIAN:
+            raise ValueError(
+                f"local_jacobian: expected at most {MAX_JACOBIAN:,} elements; "
+                f"∂{list(parent.shape)}/∂{list(child.shape)} has {parent.size * child.size:,}. "
+                "edge.formula names the map, edge.pull applies it."
+            )
+        basis = jnp.eye(parent.size, dtype=parent.dtype).reshape(parent.size, *parent.shape)
+        return jax.vmap(edge.pull)(basis).reshape(*parent.shape, *child.shape)
+
+    def open(self, name: str, *, turn: int | None = None) -> "Graph":
+        """The inside of a `scan`, `while` or `cond`: all its turns, or one.
+
+        Args:
+          name: a result of the loop.
+          turn: the turn of the loop, from 0; what it reads of the turn before is shown with it.
+
+        >>> def powers(x):
+        ...     last, all = jax.lax.scan(lambda c, _: (c * x, c), 1.0, length=3)
+        ...     return last
+        >>> trace(powers)(2.0).open("last", turn=1).output.value
+        Array(4., dtype=float32)
+
+        Raises:
+          KeyError: there is no such variable.
+          ValueError: it is no result of a loop, or the loop has no such turn.
+        """
+        node = self[name]
+        if node.index not in self.bodies:
+            loops = ", ".join(self.nodes[i].name for i in self.bodies) or "none here"
+            raise ValueError(f"{name}: expected a result of a scan, while or cond: {loops}.")
+        body = self.bodies[node.index]()
+        return body if turn is None else _one_turn(body, turn)
+
+    def first_nonfinite(self) -> NonFinite | None:
+        """Where the first NaN or infinity was born; `None` if there is none.
+
+        >>> print(trace(lambda x: jnp.log(x - 1))(1.0).first_nonfinite().node.expression)
+        log(v1)
+        """
+        return next(self._born_forward(), None) or next(self._born_backward(), None)
+
+    def _born_forward(self) -> Iterator[NonFinite]:
+        for node in self.nodes:
+            inputs = tuple(self.nodes[i] for i in node.inputs)
+            if _is_born(node.value, [*node.literals, *(x.value for x in inputs)]):
+                yield self._inside(node) or NonFinite(phase="forward", node=node, inputs=inputs)
+
+    def _born_backward(self) -> Iterator[NonFinite]:
+        for edge in self.edges:
+            node = self.nodes[edge.parent]
+            if node.adjoint is not None and _is_born(edge.contribution, [node.adjoint]):
+                inputs = tuple(self.nodes[i] for i in node.inputs)
+                yield self._inside(node) or NonFinite(phase="backward", node=node, inputs=inputs)
+
+    def _inside(self, node: Node) -> NonFinite | None:
+        return self.open(node.name).first_nonfinite() if node.index in self.bodies else None
+
+    def __str__(self) -> str:
+        """A table: step, name, operation, value, adjoint."""
+        from funcnet import render  # it is built on graphs, so it cannot be imported above
+
+        return render.text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The page, in a notebook."""
+        from funcnet import render  # as above
+
+        return render.frame(self)
+
+
+def trace(
+    function: Callable[..., Any], *, cotangent: Any = None, expand: str | Iterable[str] = ()
+) -> Callable[..., Graph]:
+    """The computation graph of a function, as a function of the same arguments.
+
+    Args:
+      function: any JAX function of pytrees of arrays, with a scalar output.
+      cotangent: for an output that is no scalar, the adjoint to begin with, a pytree like it.
+      expand: names of operations to open that are one node else: functions with a derivative of
+        their own (`sigmoid`), `scan`, `while`, `cond`.
+
+    >>> def lecture(w1, w2, w3, w4, a):
+    ...     b = w1 * a
+    ...     c = w2 * a
+    ...     d = w3 * b + w4 * c
+    ...     L = 10 - d
+    ...     return L
+    >>> graph = trace(lecture)(1.0, 2.0, 3.0, 4.0, 5.0)
+    >>> graph["d"].value, graph["d"].adjoint
+    (Array(55., dtype=float32, weak_type=True), Array(-1., dtype=float32))
+    >>> print(graph.chain_rule("w1"))
+    ∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1 = (−1)(3)(5) = −15
+
+    Every operation runs by itself and its result is kept: this is for looking, not for training.
+
+    Raises:
+      TypeError: `function` is not one; or, from the call, an argument is not an array, or the
+        output is an integer.
+      ValueError: from the call, the output is not a scalar and there is no cotangent, or one of
+        another shape; the function has side effects; or `expand` names nothing that it does.
+    """
+    _check_callable("trace", function)
+    names = frozenset((expand,) if isinstance(expand, str) else expand)
+
+    def traced(*args: Any, **kwargs: Any) -> Graph:
+        tape, output, argument_names = _record(function, args, kwargs, names)
+        for name in names:
+            _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
+        tape.literals.difference_update(tape.outputs)
+        seeds = _seeds(tape, output, cotangent)
+        return _build(tape, seeds, _function_name(function), argument_names)
+
+    return traced
+
+
+def gradient(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The gradient by the hand-derived local derivatives; called as `jax.grad(function, argnums)`.
+
+    >>> gradient(lambda w: jnp.sum(w**2))(jnp.array([1.0, 2.0]))
+    Array([2., 4.], dtype=float32)
+
+    Raises:
+      TypeError: `function` is not one; or, from the call, an argument that is to be derived by is
+        not of floats.
+      ValueError: from the call, the output is not a scalar.
+    """
+    _check_callable("gradient", function)
+
+    def gradient_of(*args: Any, **kwargs: Any) -> Any:
+        tape, output, _ = _record(function, args, kwargs, frozenset())
+        adjoints, _ = sweep(tape, _seeds(tape, output, None))
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        received = [
+            adjoints.get(place, jnp.zeros_like(tape.values[place]))
+            for place, _ in zip(tape.inputs, leaves, strict=True)
+        ]
+        by_argument = jax.tree.unflatten(structure, received)[0]
+        _check_floats(args, argnums)
+        if isinstance(argnums, int):
+            return by_argument[argnums]
+        return tuple(by_argument[i] for i in argnums)
+
+    return gradient_of
+
+
+def _record(
+    function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any], expand: frozenset[str]
+) -> tuple[Tape, Any, list[str]]:
+    """Runs a function: the tape, the structure of the output, and the names of the arguments."""
+    names = _argument_names(function, args, kwargs)
+    leaves = jax.tree.leaves((args, kwargs))
+    for name, leaf in zip(names, leaves, strict=True):
+        _check_array(name, leaf)
+    try:
+        jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
+    except Exception as error:
+        shapes = (f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True))
+        error.add_note(f"{_function_name(function)} was traced with {', '.join(shapes)}.")
+        raise
+    return evaluate(jaxpr, leaves, expand), output, names
+
+
+def _described(leaf: Any) -> str:
+    return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
+
+
+def _argument_names(
+    function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
+) -> list[str]:
+    """`w1`, `params.weight`, `layers[0].bias`: what each array is called in the function."""
+    paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    parameters = _positional_names(function, len(args))
+    names = []
+    for (kind, key, *rest), _ in paths:
+        parameter = parameters[key.idx] if kind.idx == 0 else key.key
+        names.append(parameter + jax.tree_util.keystr(tuple(rest)))
+    return names
+
+
+def _positional_names(function: Callable[..., Any], count: int) -> list[str]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin tells no signature
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "args")
+    return [*names, *(f"{rest}[{i}]" for i in range(max(count - len(names), 0)))]
+
+
+def _function_name(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", type(function).__name__)
+    return "output" if name == "<lambda>" else name
+
+
+def _seeds(tape: Tape, output: Any, cotangent: Any) -> list[tuple[int, Any]]:
+    """Where the sweep begins, and with which adjoints."""
+    leaves, structure = jax.tree.flatten(output)
+    if cotangent is None:
+        _check_scalar(leaves)
+        return [(tape.outputs[0], jnp.ones_like(tape.values[tape.outputs[0]]))]
+    given, given_structure = jax.tree.flatten(cotangent)
+    shapes = [np.shape(leaf) for leaf in given]
+    if given_structure != structure or shapes != [leaf.shape for leaf in leaves]:
+        raise ValueError(
+            f"cotangent: expected arrays like the output, {jax.tree.map(_described, output)}; "
+            f"got {jax.tree.map(_described, cotangent)}."
+        )
+    return [
+        (place, jnp.asarray(adjoint, tape.values[place].dtype))
+        for place, adjoint in zip(tape.outputs, given, strict=True)
+        if is_differentiable(tape.values[place])
+    ]
+
+
+def _build(
+    tape: Tape,
+    seeds: Sequence[tuple[int, Any]],
+    name: str,
+    argument_names: Sequence[str],
+) -> Graph:
+    """The graph of a tape: nodes and edges with names, numbers of the source left out."""
+    adjoints, steps = sweep(tape, seeds)
+    shown = [place for place in range(len(tape.values)) if place not in tape.literals]
+    index = {place: i for i, place in enumerate(shown)}
+    names, owners = _names(tape, name, argument_names)
+    made_by = {place: op for op in tape.operations for place in op.results}
+
+    def text(place: int) -> str:
+        return notation.number(tape.values[place]) if place in tape.literals else names[place]
+
+    def node(place: int) -> Node:
+        operation, value = made_by.get(place), tape.values[place]
+        operands = operation.operands if operation else ()
+        kind = "argument" if place in tape.inputs else "constant"
+        adjoint = adjoints.get(place, jnp.zeros_like(value)) if tape.wants(place) else None
+        return Node(
+            index=index[place],
+            name=names[place],
+            operation=operation.name if operation else kind,
+            inputs=tuple(index[i] for i in operands if i in index),
+            literals=tuple(tape.values[i] for i in operands if i in tape.literals),
+            value=value,
+            adjoint=adjoint,
+            source=operation.stack.source if operation else None,
+            expression=_expression(operation, [text(i) for i in operands]) if operation else kind,
+            part_of=names[owners[place]] if place in owners else None,
+            turn=operation.turn if operation else (),
+        )
+
+    def inside(operation: Operation, body: Tape) -> Graph:
+        pairs = zip(body.outputs, operation.results, strict=True)
+        cotangents = [(inner, adjoints[outer]) for inner, outer in pairs if outer in adjoints]
+        operand_names = [text(i) for i in operation.operands]
+        return _build(body, cotangents, operation.name, operand_names)
+
+    return Graph(
+        name=name,
+        nodes=tuple(map(node, shown)),
+        edges=tuple(edge for step in steps for edge in _edges(tape, step, index, text)),
+        outputs=tuple(index[place] for place in tape.outputs if place in index),
+        bodies={
+            index[place]: functools.partial(inside, operation, operation.body)
+            for operation in tape.operations
+            if operation.body is not None
+            for place in operation.results
+        },
+    )
+
+
+def _expression(operation: Operation, operands: list[str]) -> str:
+    return notation.expression(operation.name, operands, operation.parameters)
+
+
+def _edges(
+    tape: Tape, step: Backward, index: Mapping[int, int], text: Callable[[int], str]
+) -> Iterator[Edge]:
+    """What one step of the sweep handed down, but to numbers of the source."""
+    result = step.operation.results[step.result]
+    letters = dict(zip("abc", map(text, step.operation.operands), strict=False))
+    for operand, (place, contribution) in enumerate(
+        zip(step.operation.operands, step.contributions, strict=True)
+    ):
+        if contribution is not None:
+            yield Edge(
+                parent=index[result],
+                child=index[place],
+                operand=operand,
+                formula=step.local.formulas[operand].format(y=text(result), **letters),
+                contribution=contribution,
+                by_hand=step.local.by_hand,
+                elementwise=step.local.elementwise[operand],
+                pull=functools.partial(_pull_to, step.local.pull, operand),
+                parent_value=tape.values[result],
+            )
+
+
+def _pull_to(pull: Callable[[Any], tuple[Any, ...]], operand: int, adjoint: Any) -> Any:
+    return pull(adjoint)[operand]
+
+
+def _names(
+    tape: Tape, function_name: str, argument_names: Sequence[str]
+) -> tuple[dict[int, str], dict[int, int]]:
+    """Of every place its name, and of the steps of an assignment the place that it names."""
+    named, owners = _assigned_names(tape)
+    for place, name in zip(tape.inputs, argument_names, strict=True):
+        named[place] = name
+    if len(tape.outputs) == 1:
+        named = {tape.outputs[0]: function_name} | named
+    taken, names, count = set(named.values()), {}, 0
+    seen: dict[str, int] = defaultdict(int)
+    made_by = {place: operation for operation in tape.operations for place in operation.results}
+    for place in range(len(tape.values)):
+        operation = made_by.get(place)
+        if operation and operation.name == "index" and operation.operands[0] in names:
+            name = f"{names[operation.operands[0]]}[{operation.parameters['at']}]"
+        elif place in named:
+            name = named[place]
+        elif place in tape.literals:
+            continue
+        else:
+            count = next(i for i in _from(count + 1) if f"v{i}" not in taken)
+            name = f"v{count}"
+        seen[name] += 1
+        names[place] = name if seen[name] == 1 else f"{name}#{seen[name]}"
+    return names, {place: owner for place, owner in owners.items() if place not in named}
+
+
+def _from(start: int) -> Iterator[int]:
+    while True:
+        yield start
+        start += 1
+
+
+def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:
+    """The names that the source gives to results; the outermost call has the last word."""
+    named: dict[int, str] = {}
+    owners: dict[int, int] = {}
+    for evaluation in evaluations([(step.name, step.stack) for step in tape.operations]):
+        last = tape.operations[evaluation.last]
+        if len(evaluation.targets) != len(last.results):
+            continue
+        turn = "".join(f"[{k}]" for k in last.turn)
+        for target, place in zip(evaluation.targets, last.results, strict=True):
+            if target != "_":
+                named[place] = target + turn
+        for operation in tape.operations[evaluation.first : evaluation.last]:
+            for place in operation.results:
+                owners[place] = owners.get(place, last.results[0])
+    return named, owners
+
+
+def _one_turn(graph: Graph, turn: int) -> Graph:
+    """The part of a loop's graph that belongs to one turn, with what it reads from outside."""
+    own = [node.index for node in graph.nodes if node.turn[:1] == (turn,)]
+    if not own:
+        turns = {node.turn[0] for node in graph.nodes if node.turn}
+        expected = f"0 … {max(turns)}" if turns else "none: what is inside runs once"
+        raise ValueError(f"turn: expected {expected}; got {turn}.")
+    kept = sorted({*own, *(i for j in own for i in graph.nodes[j].inputs)})
+    index = {old: new for new, old in enumerate(kept)}
+
+    def moved(old: int) -> Node:
+        node = graph.nodes[old]
+        inputs = tuple(index[i] for i in node.inputs) if old in own else ()
+        operation = node.operation if old in own else "argument"
+        return dataclasses.replace(node, index=index[old], inputs=inputs, operation=operation)
+
+    used = {i for j in own for i in graph.nodes[j].inputs}
+    return Graph(
+        name=f"{graph.name}[{turn}]",
+        nodes=tuple(map(moved, kept)),
+        edges=tuple(
+            dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
+            for edge in graph.edges
+            if edge.parent in own
+        ),
+        outputs=tuple(index[i] for i in own if i not in used) or (index[own[-1]],),
+        bodies={index[i]: body for i, body in graph.bodies.items() if i in own},
+    )
+
+
+def _grouped(edges: Iterable[Edge], key: Callable[[Edge], int]) -> Mapping[int, tuple[Edge, ...]]:
+    groups: dict[int, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        groups[key(edge)].append(edge)
+    return {index: tuple(group) for index, group in groups.items()}
+
+
+def _is_born(value: Any, inputs: Iterable[Any]) -> bool:
+    """Whether a NaN is new, or an infinity made of finite numbers."""
+    if not is_differentiable(value) or np.isfinite(value).all():
+        return False
+    floats = [x for x in inputs if is_differentiable(x)]
+    if np.isnan(value).any():
+        return not any(np.isnan(x).any() for x in floats)
+    return all(np.isfinite(x).all() for x in floats)
+
+
+def _check_callable(what: str, function: Any) -> None:
+    if not callable(function):
+        raise TypeError(
+            f"{what}: expected a function; got {type(function).__name__}. Pass the function "
+            f"itself, and its arguments to the result: {what}(function)(*args)."
+        )
+
+
+def _check_array(name: str, leaf: Any) -> None:
+    if isinstance(leaf, np.ndarray | np.generic | jax.Array | bool | int | float | complex) and (
+        getattr(leaf, "dtype", np.dtype(float)).kind != "O"
+    ):
+        return
+    raise TypeError(
+        f"{name}: expected an array or a number; got {type(leaf).__name__}. Close over what is not "
+        "an array: trace(lambda x: function(x, option))."
+    )
+
+
+def _check_floats(args: tuple, argnums: int | Sequence[int]) -> None:
+    for i in [argnums] if isinstance(argnums, int) else argnums:
+        for leaf in jax.tree.leaves(args[i]):
+            if not is_differentiable(leaf):
+                raise TypeError(
+                    f"gradient: expected floats in argument {i}; got {_described(leaf)}. "
+                    "Choose others with argnums."
+                )
+
+
+def _check_scalar(leaves: Sequence[Any]) -> None:
+    if len(leaves) != 1 or leaves[0].shape != ():
+        shapes = ", ".join(map(_described, leaves)) or "nothing"
+        raise ValueError(
+            f"trace: expected a function with a scalar output; it returned {shapes}. Reduce it, as "
+            "with jnp.mean, or pass cotangent=, the adjoint to begin with, arrays of these shapes."
+        )
+    if not jnp.issubdtype(leaves[0].dtype, jnp.inexact):
+        raise TypeError(
+            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no derivative."
+        )

@@ -1,0 +1,215 @@
+"""Where in the source an operation stands, and by which variables its results are called there.
+
+JAX keeps with every equation the Python stack that made it. From the position of an expression,
+`w1 * a`, and the assignments in the file, `b = w1 * a`, follows the name: `b`.
+"""
+
+import ast
+import functools
+import itertools
+import linecache
+import os
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import CodeType
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jaxtyping
+
+Span: TypeAlias = tuple[int | None, int | None, int | None, int | None]
+"""First line, last line, first column, last column, as `code.co_positions` counts them."""
+
+_WRAPPERS = (os.path.dirname(jax.__file__), os.path.dirname(jaxtyping.__file__))
+_STANDARD = sysconfig.get_path("stdlib")
+
+
+class Source(NamedTuple):
+    """A line of source.
+
+    Attributes:
+      file: its path, or what stands for one: `<stdin>`, a notebook's cell.
+      line: its number, from 1.
+      function: the function it belongs to.
+      text: the line itself, empty where the source is not to be had.
+    """
+
+    file: str
+    line: int
+    function: str
+    text: str
+
+    def __str__(self) -> str:
+        """`lecture.py:7 in lecture: b = w1 * a`."""
+        text = f": {self.text}" if self.text else ""
+        return f"{Path(self.file).name}:{self.line} in {self.function}{text}"
+
+
+class Frame(NamedTuple):
+    """A place in running code; two calls from one place give equal frames."""
+
+    code: CodeType
+    instruction: int
+
+    @property
+    def span(self) -> Span:
+        """Where the expression stands that was being evaluated."""
+        return _positions(self.code)[self.instruction // 2]
+
+    @property
+    def source(self) -> Source:
+        """The line the expression begins on."""
+        line = self.span[0] or self.code.co_firstlineno
+        return Source(
+            file=self.code.co_filename,
+            line=line,
+            function=self.code.co_qualname,
+            text=linecache.getline(self.code.co_filename, line).strip(),
+        )
+
+
+class Stack(NamedTuple):
+    """The calls that led to an operation, the outermost first.
+
+    Attributes:
+      user: the frames of the user's own code.
+      whole: all frames, with those of JAX between and below.
+    """
+
+    user: tuple[Frame, ...] = ()
+    whole: tuple[Frame, ...] = ()
+
+    def call(self, inner: "Stack") -> "Stack":
+        """The stack of an operation inside of a function that is called here."""
+        return Stack(user=self.user + inner.user, whole=self.whole + inner.whole)
+
+    @property
+    def source(self) -> Source | None:
+        """The user's line that is closest to the operation."""
+        return self.user[-1].source if self.user else None
+
+
+class Evaluation(NamedTuple):
+    """Operations, one after another, that evaluated the right side of one assignment.
+
+    Attributes:
+      targets: the names on its left side: `b`, or `q`, `k`, `v`.
+      first: the number of the first operation.
+      last: the number of the last; its results are what the targets name.
+    """
+
+    targets: tuple[str, ...]
+    first: int
+    last: int
+
+
+@functools.cache
+def _positions(code: CodeType) -> tuple[Span, ...]:
+    return tuple(code.co_positions())
+
+
+def stack_of(source_info: Any) -> Stack:
+    """The stack of an equation, from what JAX keeps with it."""
+    traceback = source_info.traceback
+    whole = tuple(map(Frame, *traceback.raw_frames()))[::-1] if traceback else ()
+    return Stack(user=tuple(frame for frame in whole if not _is_library(frame.code)), whole=whole)
+
+
+@functools.cache
+def _is_library(code: CodeType) -> bool:
+    """Whether code is of JAX, of Python or of a wrapper: not what a user wrote."""
+    file = code.co_filename
+    standard = file.startswith(_STANDARD) and "site-packages" not in file
+    return standard or file.startswith(_WRAPPERS) or file.startswith("<@beartype")
+
+
+def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
+    """The assignments that a program carried out; those of inner calls first.
+
+    Args:
+      steps: of every operation its name and the stack that made it, in the order of the program.
+
+    Neighbours with the same outer frames come from one expression. If it is the right side of an
+    assignment, the last of them made its value.
+    """
+    assigned = functools.cache(_assignments)
+    stacks = [stack for _, stack in steps]
+    depth = max((len(stack.user) for stack in stacks), default=0)
+    found = []
+    for level in reversed(range(depth)):
+        end = 0
+        for run in _runs(steps, level):
+            frame = stacks[run[0]].user[level]
+            if targets := assigned(frame.code.co_filename).get(frame.span):
+                first = _first_step(stacks, level, run[0], end)
+                end = run[-1] + 1
+                found.append(Evaluation(targets=targets, first=first, last=run[-1]))
+    return found
+
+
+def _first_step(stacks: Sequence[Stack], level: int, first: int, end: int) -> int:
+    """The first of the operations before `first` that stand within the same expression."""
+    whole = stacks[first].user[: level + 1]
+    while first > end and _is_within(stacks[first - 1].user[: level + 1], whole):
+        first -= 1
+    return first
+
+
+def _is_within(part: tuple[Frame, ...], whole: tuple[Frame, ...]) -> bool:
+    if len(part) != len(whole) or part[:-1] != whole[:-1] or part[-1].code != whole[-1].code:
+        return False
+    (first, last, start, stop), (line, end, column, end_column) = part[-1].span, whole[-1].span
+    return (line, column) <= (first, start) and (last, stop) <= (end, end_column)
+
+
+def _runs(steps: Sequence[tuple[str, Stack]], level: int) -> Iterator[list[int]]:
+    """Numbers of neighbours whose stacks agree up to a level.
+
+    A run that comes again to the step that it began with is the next turn of a loop, and split.
+    """
+    prefixes = itertools.groupby(range(len(steps)), key=lambda i: steps[i][1].user[: level + 1])
+    for prefix, group in prefixes:
+        if len(prefix) <= level:
+            continue
+        run: list[int] = []
+        for i in group:
+            if run and _same_step(steps[i], steps[run[0]]):
+                yield run
+                run = []
+            run.append(i)
+        yield run
+
+
+def _same_step(one: tuple[str, Stack], other: tuple[str, Stack]) -> bool:
+    return one[0] == other[0] and one[1].whole == other[1].whole
+
+
+def _assignments(file: str) -> dict[Span, tuple[str, ...]]:
+    """Of every assignment in a file: where its right side stands, and the names on its left."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:  # a cell with %magic, or a template that only looks like Python
+        return {}
+    return {span: targets for node in ast.walk(tree) for span, targets in _assigned_by(node)}
+
+
+def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, tuple[str, ...]]]:
+    match node:
+        case ast.Assign(targets=[ast.Tuple() as left, *_], value=ast.Tuple() as right):
+            for target, value in zip(left.elts, right.elts, strict=False):
+                yield _span(value), (ast.unparse(target),)
+        case ast.Assign(targets=[ast.Tuple() | ast.List() as left, *_]):
+            yield _span(node.value), tuple(map(ast.unparse, left.elts))
+        case ast.Assign(targets=[target, *_], value=value):
+            yield _span(value), (ast.unparse(target),)
+        case ast.AnnAssign(target=target, value=ast.expr() as value):
+            yield _span(value), (ast.unparse(target),)
+        case ast.NamedExpr(target=target, value=value):
+            yield _span(value), (target.id,)
+        case ast.AugAssign(target=target):
+            yield _span(node), (ast.unparse(target),)
+
+
+def _span(node: ast.expr | ast.stmt) -> Span:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset

@@ -1,0 +1,469 @@
+"""A program of JAX, evaluated one operation after another with every value kept, and swept back.
+
+`jax.make_jaxpr` gives the program; here it runs by itself, so that each value can be looked at, and
+the reverse sweep is the lecture's: local derivative times incoming adjoint, accumulated. Functions
+under `jit` and `checkpoint` are opened. `scan`, `while` and `cond` are one operation with a tape of
+its own, on which every turn is recorded.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Literal
+from jaxtyping import Array, Shaped
+
+from funcnet import derivatives
+from funcnet.nodes import is_differentiable
+from funcnet.source import Stack, stack_of
+
+
+class Operation(NamedTuple):
+    """One step of a program.
+
+    Attributes:
+      name: of the primitive, or of the function with a derivative of its own: `sigmoid`.
+      operands: the places of its operands among the tape's values.
+      results: the places of its results.
+      parameters: of the primitive.
+      bind: the operation itself, from operands to a tuple of results.
+      stack: the calls that led to it.
+      turn: of the loops around it, opened on this tape, which turn it belongs to.
+      body: for `scan`, `while` and `cond` what happened inside.
+      elementwise: for a function with a derivative of its own, whether it is elementwise.
+    """
+
+    name: str
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    parameters: Mapping[str, Any]
+    bind: Callable[..., tuple[Any, ...]]
+    stack: Stack
+    turn: tuple[int, ...]
+    body: "Tape | None"
+    elementwise: bool
+
+
+@dataclasses.dataclass
+class Tape:
+    """What a run leaves behind.
+
+    Attributes:
+      expand: the names of the operations to open.
+      values: every value, in the order of the program.
+      literals: the places of the numbers that stand in the source.
+      operations: every operation, in the order of the program.
+      inputs: the places of the arguments.
+      outputs: the places of the results.
+      openable: the names of the operations that could be, or were, opened.
+    """
+
+    expand: frozenset[str]
+    values: list[Any] = dataclasses.field(default_factory=list)
+    literals: set[int] = dataclasses.field(default_factory=set)
+    operations: list[Operation] = dataclasses.field(default_factory=list)
+    inputs: list[int] = dataclasses.field(default_factory=list)
+    outputs: list[int] = dataclasses.field(default_factory=list)
+    openable: set[str] = dataclasses.field(default_factory=set)
+
+    def write(self, value: Any) -> int:
+        """Keeps a value; returns its place."""
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def write_literal(self, value: Any) -> int:
+        """Keeps a number of the source."""
+        place = self.write(value)
+        self.literals.add(place)
+        return place
+
+    def record(
+        self,
+        name: str,
+        operands: Sequence[int],
+        bind: Callable[..., tuple[Any, ...]],
+        call: "Call",
+        parameters: Mapping[str, Any] = MappingProxyType({}),
+        body: "Tape | None" = None,
+        elementwise: bool = False,
+    ) -> list[int]:
+        """Carries out an operation, unless its body has been, and keeps it with its results."""
+        if body is None:
+            results = bind(*(self.values[i] for i in operands))
+        else:
+            results = [body.values[i] for i in body.outputs]
+        places = [self.write(value) for value in results]
+        self.operations.append(
+            Operation(
+                name=name,
+                operands=tuple(operands),
+                results=tuple(places),
+                parameters=parameters,
+                bind=bind,
+                stack=call.stack,
+                turn=call.turn,
+                body=body,
+                elementwise=elementwise,
+            )
+        )
+        return places
+
+    def wants(self, place: int) -> bool:
+        """Whether a value has an adjoint: numbers of the source and integers have none."""
+        return place not in self.literals and is_differentiable(self.values[place])
+
+
+class Call(NamedTuple):
+    """Where a program runs: the calls that led to it, and the turns of the loops around it."""
+
+    stack: Stack = Stack()
+    turn: tuple[int, ...] = ()
+
+
+class Local(NamedTuple):
+    """The local derivatives of one result of an operation.
+
+    Attributes:
+      formulas: in symbols, one an operand.
+      elementwise: whether it is an array, one an operand.
+      by_hand: whether the rule is of the table in `derivatives`.
+      pull: from the adjoint of the result to what each operand receives; `None` for those that have
+        no adjoint.
+    """
+
+    formulas: tuple[str, ...]
+    elementwise: tuple[bool, ...]
+    by_hand: bool
+    pull: Callable[[Any], tuple[Any, ...]]
+
+
+class Backward(NamedTuple):
+    """One step of the reverse sweep: what the operands received from one result."""
+
+    operation: Operation
+    result: int
+    local: Local
+    contributions: tuple[Any, ...]
+
+
+def evaluate(jaxpr: Any, arguments: Sequence[Any], expand: Iterable[str]) -> Tape:
+    """Runs a program and keeps every value.
+
+    Args:
+      jaxpr: as `jax.make_jaxpr` gives it.
+      arguments: one array for each of its inputs.
+      expand: names of operations to open.
+
+    Raises:
+      ValueError: the program has side effects, or calls back to Python.
+    """
+    tape = Tape(expand=frozenset(expand))
+    tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
+    tape.outputs = _run(tape, jaxpr, tape.inputs, Call())
+    return tape
+
+
+def sweep(
+    tape: Tape, cotangents: Iterable[tuple[int, Shaped[Array, "..."]]]
+) -> tuple[dict[int, Any], list[Backward]]:
+    """The chain rule from the outputs to the inputs.
+
+    Args:
+      tape: of a run.
+      cotangents: places of outputs, with the adjoints that the sweep begins from.
+
+    Returns:
+      The adjoints of all values that an output depends on, by place, and the steps.
+    """
+    adjoints: dict[int, Any] = {}
+    steps = []
+
+    def receive(place: int, contribution: Any) -> None:
+        known = adjoints.get(place)
+        adjoints[place] = contribution if known is None else known + contribution
+
+    for place, cotangent in cotangents:
+        receive(place, cotangent)
+    for operation in reversed(tape.operations):
+        for result, place in enumerate(operation.results):
+            if place in adjoints and tape.wants(place):
+                local = local_derivatives(tape, operation, result)
+                contributions = local.pull(adjoints[place])
+                steps.append(Backward(operation, result, local, contributions))
+                for operand, contribution in zip(operation.operands, contributions, strict=True):
+                    if contribution is not None:
+                        receive(operand, contribution)
+    return adjoints, steps
+
+
+def local_derivatives(tape: Tape, operation: Operation, result: int) -> Local:
+    """The local derivatives of a result: of the table, of the body, or of `jax.vjp`."""
+    operands = tuple(tape.values[i] for i in operation.operands)
+    wanted = tuple(map(tape.wants, operation.operands))
+    if operation.body is not None:
+        return _through_body(operation.name, operation.body, result, wanted)
+    rules = derivatives.rules(operation.name, operands, operation.parameters)
+    if rules is None:
+        return _through_vjp(operation, operands, result, wanted)
+    y = tape.values[operation.results[result]]
+
+    def pull(g: Any) -> tuple[Any, ...]:
+        return tuple(
+            derivatives.match_operand(rule.pull(g, y, *operands), a) if want else None
+            for rule, a, want in zip(rules, operands, wanted, strict=False)
+        ) + (None,) * (len(operands) - len(rules))
+
+    beyond = len(operands) - len(rules)  # operands without a rule: the indices of a gather
+    return Local(
+        formulas=tuple(rule.formula for rule in rules) + ("0",) * beyond,
+        elementwise=tuple(
+            rule.elementwise and a.shape == y.shape
+            for rule, a in zip(rules, operands, strict=False)
+        )
+        + (False,) * beyond,
+        by_hand=True,
+        pull=pull,
+    )
+
+
+def _through_body(name: str, body: Tape, result: int, wanted: tuple[bool, ...]) -> Local:
+    """A loop's local derivative is the sweep over its turns."""
+
+    def pull(g: Any) -> tuple[Any, ...]:
+        adjoints, _ = sweep(body, [(body.outputs[result], g)])
+        return tuple(
+            adjoints.get(i, jnp.zeros_like(body.values[i])) if want else None
+            for i, want in zip(body.inputs, wanted, strict=True)
+        )
+
+    return Local(
+        formulas=(f"ȳ, back through {name}",) * len(wanted),
+        elementwise=(False,) * len(wanted),
+        by_hand=True,
+        pull=pull,
+    )
+
+
+def _through_vjp(
+    operation: Operation, operands: tuple[Any, ...], result: int, wanted: tuple[bool, ...]
+) -> Local:
+    """Where no rule is written: JAX's own, or the one that the user gave the function."""
+
+    def pull(g: Any) -> tuple[Any, ...]:
+        def function(*floats: Any) -> Any:
+            given = iter(floats)
+            return operation.bind(
+                *(next(given) if want else a for a, want in zip(operands, wanted, strict=True))
+            )[result]
+
+        _, vjp = jax.vjp(function, *(a for a, w in zip(operands, wanted, strict=True) if w))
+        received = iter(vjp(g))
+        return tuple(next(received) if want else None for want in wanted)
+
+    return Local(
+        formulas=(f"vjp of {operation.name}",) * len(wanted),
+        elementwise=(operation.elementwise,) * len(wanted),
+        by_hand=False,
+        pull=pull,
+    )
+
+
+def _run(tape: Tape, jaxpr: Any, inputs: Sequence[int], call: Call) -> list[int]:
+    """Runs a program on a tape; returns the places of its results."""
+    program, constants = getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+    places = dict(zip(program.constvars, map(tape.write, map(jnp.asarray, constants)), strict=True))
+    places.update(zip(program.invars, inputs, strict=True))
+
+    def read(atom: Any) -> int:
+        if isinstance(atom, Literal):
+            return tape.write_literal(jnp.asarray(atom.val, jnp.result_type(atom.aval)))
+        return places[atom]
+
+    for equation in program.eqns:
+        here = call._replace(stack=call.stack.call(stack_of(equation.source_info)))
+        results = _perform(tape, equation, [read(atom) for atom in equation.invars], here)
+        places.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in program.outvars]
+
+
+def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list[int]:
+    """Carries out one equation: opened, with a tape of its own, or as it is."""
+    primitive, parameters = equation.primitive.name, equation.params
+    if primitive in TRANSPARENT:
+        return TRANSPARENT[primitive](tape, parameters, operands, call)
+    _refuse_effects(equation, call)
+    name = _name(equation)
+    opener = LOOPS.get(primitive) or CUSTOM.get(primitive)
+    if opener:
+        tape.openable.update((name, primitive))
+    if opener and not tape.expand.isdisjoint((name, primitive)):
+        return opener(tape, parameters, operands, call)
+    body = _body(tape, LOOPS[primitive], parameters, operands) if primitive in LOOPS else None
+    return tape.record(
+        name,
+        operands,
+        _binder(equation),
+        call,
+        parameters=parameters,
+        body=body,
+        elementwise=primitive in CUSTOM and _is_elementwise(parameters["call_jaxpr"]),
+    )
+
+
+def _body(tape: Tape, opener: "Opener", parameters: Any, operands: list[int]) -> Tape:
+    """What happens inside a loop, on a tape of its own."""
+    body = Tape(expand=tape.expand)
+    for i in operands:
+        write = body.write_literal if i in tape.literals else body.write
+        body.inputs.append(write(tape.values[i]))
+    body.outputs = opener(body, parameters, body.inputs, Call())
+    tape.openable |= body.openable
+    return body
+
+
+def _binder(equation: Any) -> Callable[..., tuple[Any, ...]]:
+    """An equation as a function from its operands to a tuple of results."""
+
+    def bind(*operands: Any) -> tuple[Any, ...]:
+        parameters = equation.primitive.get_bind_params(equation.params)
+        with equation.ctx.manager:
+            results = equation.primitive.bind(*operands, **parameters)
+        return tuple(results) if equation.primitive.multiple_results else (results,)
+
+    return bind
+
+
+def _name(equation: Any) -> str:
+    """`sigmoid` for a function with a derivative of its own, else the primitive's name."""
+    inner = equation.params.get("call_jaxpr")
+    if equation.primitive.name not in CUSTOM or inner is None:
+        return equation.primitive.name
+    return getattr(inner, "jaxpr", inner).debug_info.func_name
+
+
+def _is_elementwise(jaxpr: Any) -> bool:
+    """Whether a program works on each element alone: then its derivative is an array."""
+    program = getattr(jaxpr, "jaxpr", jaxpr)
+    shapes = {v.aval.shape for v in (*program.invars, *program.outvars)}
+    return (
+        len(shapes) == 1
+        and len(program.invars) == 1
+        and all(map(_is_elementwise_equation, program.eqns))
+    )
+
+
+def _is_elementwise_equation(equation: Any) -> bool:
+    inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+    if inner is not None:
+        program = getattr(inner, "jaxpr", inner)
+        return all(map(_is_elementwise_equation, program.eqns))
+    scalar = all(v.aval.shape == () for v in equation.invars)
+    return scalar or equation.primitive.name in derivatives.ELEMENTWISE | COMPARISONS
+
+
+def _refuse_effects(equation: Any, call: Call) -> None:
+    if equation.effects or "callback" in equation.primitive.name:
+        raise ValueError(
+            f"trace: expected a pure function; {equation.primitive.name} has a side effect or "
+            f"calls back to Python ({call.stack.source}). Take it out of the function: "
+            "every value can be seen in the graph."
+        )
+
+
+def _call(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
+    """A function called as it stands: under `jit`, `checkpoint`, or with its own derivative."""
+    inner = parameters.get("jaxpr") or parameters.get("call_jaxpr")
+    return _run(tape, inner, operands, call)
+
+
+def _scan(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
+    """`scan`, one turn after another: each reads its part of `xs` and hands on the carry."""
+    num_consts, num_carry = _scan_sizes(parameters)
+    consts, carry = operands[:num_consts], operands[num_consts : num_consts + num_carry]
+    xs = operands[num_consts + num_carry :]
+    turns = range(parameters["length"])
+    outputs: dict[int, list[int]] = {}
+    for k in reversed(turns) if parameters["reverse"] else turns:
+        here = call._replace(turn=(*call.turn, k))
+        parts = [place for x in xs for place in _index(tape, x, k, here)]
+        results = _run(tape, parameters["jaxpr"], [*consts, *carry, *parts], here)
+        carry, outputs[k] = results[:num_carry], results[num_carry:]
+    columns = list(zip(*(outputs[k] for k in turns), strict=True))
+    if not columns:  # no turns: only the shapes are known
+        shapes = getattr(parameters["jaxpr"], "out_avals", ())[num_carry:]
+        return [*carry, *(tape.write(jnp.zeros((0, *s.shape), s.dtype)) for s in shapes)]
+    return [*carry, *(place for column in columns for place in _stack(tape, column, call))]
+
+
+def _index(tape: Tape, x: int, k: int, call: Call) -> list[int]:
+    def bind(x: Any) -> tuple[Any, ...]:
+        return (lax.dynamic_index_in_dim(x, k, keepdims=False),)
+
+    return tape.record("index", [x], bind, call, parameters={"at": k})
+
+
+def _stack(tape: Tape, column: Sequence[int], call: Call) -> list[int]:
+    def bind(*values: Any) -> tuple[Any, ...]:
+        return (jnp.stack(values),)
+
+    return tape.record("stack", column, bind, call)
+
+
+def _scan_sizes(parameters: Any) -> tuple[int, int]:
+    """How many constants a scan has, and how many leaves its carry."""
+    if "num_carry" in parameters:
+        return parameters["num_consts"], parameters["num_carry"]
+    consts, carry, _ = parameters["ft_in"].unpack()  # from JAX 0.11 on
+    return len(list(consts)), len(list(carry))
+
+
+def _while(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
+    """`while`, as often as its condition holds."""
+    after_cond = parameters["cond_nconsts"]
+    after_body = after_cond + parameters["body_nconsts"]
+    cond_consts, body_consts = operands[:after_cond], operands[after_cond:after_body]
+    carry = operands[after_body:]
+    k = 0
+    while _holds(tape, parameters["cond_jaxpr"], [*cond_consts, *carry]):
+        here = call._replace(turn=(*call.turn, k))
+        carry = _run(tape, parameters["body_jaxpr"], [*body_consts, *carry], here)
+        k += 1
+    return carry
+
+
+def _holds(tape: Tape, condition: Any, places: list[int]) -> bool:
+    verdict = evaluate(condition, [tape.values[i] for i in places], expand=())
+    return bool(verdict.values[verdict.outputs[0]])
+
+
+def _cond(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
+    """`cond` and `switch`: the branch that was taken."""
+    which, *rest = operands
+    branches = parameters["branches"]
+    taken = min(max(int(tape.values[which]), 0), len(branches) - 1)
+    return _run(tape, branches[taken], rest, call)
+
+
+Opener = Callable[[Tape, Any, list[int], Call], list[int]]
+
+TRANSPARENT: Mapping[str, Opener] = MappingProxyType(
+    dict.fromkeys(
+        ("jit", "pjit", "closed_call", "core_call", "eval_jaxpr", "remat2", "checkpoint"), _call
+    )
+)
+"""Calls that are always opened: they compute nothing by themselves."""
+
+CUSTOM: Mapping[str, Opener] = MappingProxyType(
+    dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), _call)
+)
+"""Functions with a derivative of their own: one operation, unless they are to be opened."""
+
+LOOPS: Mapping[str, Opener] = MappingProxyType({"scan": _scan, "while": _while, "cond": _cond})
+"""Control flow: one operation with a body, unless it is to be opened."""
+
+COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite"})
+"""Elementwise operations without a derivative."""

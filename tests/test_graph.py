@@ -1,0 +1,276 @@
+"""The graph's values, adjoints and names, against `jax.grad` and against the lecture's slide."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import funcnet as fn
+from funcnet import activations, derivatives, losses
+from funcnet.graph import gradient, trace
+
+
+def lecture(w1, w2, w3, w4, a):
+    b = w1 * a
+    c = w2 * a
+    d = w3 * b + w4 * c
+    L = 10 - d
+    return L  # noqa: RET504
+
+
+LECTURE = (1.0, 2.0, 3.0, 4.0, 5.0)
+
+
+def rnn(w, xs):
+    def step(h, x):
+        h = jnp.tanh(w @ h + x)
+        return h, jnp.sum(h)
+
+    last, sums = jax.lax.scan(step, xs[0], xs, reverse=True)
+    return jnp.sum(last) + jnp.sum(sums**2)
+
+
+def attention(q, kv):
+    scores = jnp.where(jnp.tri(4, dtype=bool), q @ kv.T, -jnp.inf)
+    return jnp.sum(jax.nn.softmax(scores) @ kv)
+
+
+def convolution(x, k):
+    out = jax.lax.conv_general_dilated(x[None, None], k[None, None], (1, 1), "SAME")
+    return jnp.sum(jnp.sin(out))
+
+
+@jax.custom_vjp
+def clipped(x):
+    return x * x
+
+
+clipped.defvjp(lambda x: (x * x, x), lambda x, g: (jnp.clip(2 * x * g, -0.5, 0.5),))
+
+
+@jax.jit
+def nested(x):
+    return jax.jit(lambda y: jnp.where(y > 0, jnp.exp(y), y) * 2)(x)
+
+
+def branch(x):
+    return jax.lax.cond(jnp.sum(x) > 0, lambda t: jnp.sum(t**3), lambda t: -jnp.sum(t), x)
+
+
+X = np.random.default_rng(0).normal(size=(4, 4))
+Z = np.random.default_rng(1).normal(size=(4, 4))
+LABELS = np.array([0, 3, 1, 2])
+ELEMENTWISE = {
+    name: lambda x, z, f=f: jnp.sum(f(x) * z)
+    for name, f in {
+        **activations.ACTIVATIONS,
+        "maxout": lambda x: activations.maxout(x)[None],
+        "softmax": activations.softmax,
+        "log_softmax": activations.log_softmax,
+        "jax_relu": jax.nn.relu,
+        "gelu": jax.nn.gelu,
+        "silu": jax.nn.silu,
+        "softplus": jax.nn.softplus,
+        "abs": jnp.abs,
+        "erf": jax.scipy.special.erf,
+        "log1p": lambda x: jnp.log1p(x**2),
+        "power": lambda x: (x**2 + 1) ** 1.5,
+        "sin": lambda x: jnp.sin(x) / jnp.cosh(x),
+        "clip": lambda x: jnp.clip(x, -0.5, 0.5),
+        "sqrt": lambda x: jnp.sqrt(x**2 + 1) + jax.lax.rsqrt(x**2 + 1),
+        "cumsum": lambda x: jnp.cumsum(x, axis=0),
+        "sort": lambda x: jnp.sort(x, axis=0),
+        "stopped": lambda x: x * jax.lax.stop_gradient(x),
+        "checkpoint": jax.checkpoint(jnp.sin),
+        "custom_vjp": clipped,
+        "nested_jit": nested,
+        "min_max": lambda x: jnp.minimum(x, 0.1) * jnp.maximum(x, -x),
+        "prod": lambda x: jnp.prod(x, axis=1, keepdims=True) * jnp.ones_like(x),
+    }.items()
+}
+FUNCTIONS = ELEMENTWISE | {
+    "squared_error": lambda x, z: losses.squared_error(x, z).mean(),
+    "binary_cross_entropy": lambda x, z: losses.binary_cross_entropy(x, jax.nn.sigmoid(z)).mean(),
+    "softmax_cross_entropy": lambda x, z: losses.softmax_cross_entropy(x @ z, LABELS).mean(),
+    "sigmoid_squared_error": lambda x, z: losses.sigmoid_squared_error(x, z).mean(),
+    "softmax_squared_error": lambda x, z: losses.softmax_squared_error(x @ z, LABELS).mean(),
+    "optax_sigmoid": lambda x, z: optax.sigmoid_binary_cross_entropy(x, jnp.tanh(z)).mean(),
+    "optax_softmax": lambda x, z: optax.softmax_cross_entropy(x, z).mean(),
+    "optax_integer": lambda x, z: optax.softmax_cross_entropy_with_integer_labels(
+        x @ z, LABELS
+    ).mean(),
+    "optax_huber": lambda x, z: optax.huber_loss(x, z).mean(),
+    "optax_cosh": lambda x, z: optax.log_cosh(x, z).mean(),
+    "logsumexp": lambda x, z: jnp.sum(jax.nn.logsumexp(x * z, axis=1)),
+    "var": lambda x, z: jnp.var(x @ z),
+    "max": lambda x, z: jnp.max(x * z) - jnp.min(x),
+    "split": lambda x, z: jnp.sum(jnp.split(x, 2)[1] * z[:2]),
+    "concatenate": lambda x, z: jnp.sum(jnp.concatenate([x, z, x]) ** 3),
+    "gather": lambda x, z: jnp.sum(x[LABELS, ::-1] * z),
+    "einsum": lambda x, z: jnp.einsum("ij,kj->", x, z),
+    "rnn": rnn,
+    "attention": attention,
+    "convolution": convolution,
+    "cond": lambda x, z: branch(x * z),
+    "fori": lambda x, z: jnp.sum(jax.lax.fori_loop(0, 3, lambda i, c: c * z, x)),
+}
+
+
+def same(a, b):
+    scale = max((float(np.abs(x).max()) for x in jax.tree.leaves(b)), default=1.0)
+    chex.assert_trees_all_close(a, b, rtol=1e-12, atol=1e-12 * scale)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_adjoints_equal_jax_grad_and_contributions_sum_to_them(name):
+    function = FUNCTIONS[name]
+    graph = trace(function)(X, Z)
+    expected = jax.grad(function, (0, 1))(X, Z)
+    same(tuple(node.adjoint for node in graph.nodes[:2]), expected)
+    same(gradient(function, (0, 1))(X, Z), expected)
+    same(graph.output.value, function(jnp.asarray(X), jnp.asarray(Z)))
+    for index, edges in graph.uses.items():
+        if index not in graph.outputs:
+            same(sum(edge.contribution for edge in edges), graph.nodes[index].adjoint)
+    again = trace(function)(X, Z)
+    assert [node.name for node in again.nodes] == [node.name for node in graph.nodes]
+
+
+def test_at_least_forty_functions():
+    assert len(FUNCTIONS) >= 40
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", sorted(derivatives.SLOPES))
+def test_slopes_equal_those_of_jax(name):
+    if name.startswith(("copy", "add_any")):
+        pytest.skip("an identity that jax.lax does not offer")
+    operation = getattr(jax.lax, name)
+    operands = jnp.array([0.3, 0.7]), jnp.array([0.6, 0.2])
+    operands = operands[: len(derivatives.SLOPES[name])]
+    y, vjp = jax.vjp(operation, *operands)
+    g = jnp.array([2.0, -3.0])
+    for rule, expected in zip(derivatives.SLOPES[name], vjp(g), strict=True):
+        same(rule.pull(g, y, *operands), expected)
+
+
+def test_the_lecture():
+    graph = trace(lecture)(*LECTURE)
+    adjoints = {
+        "w1": -15,
+        "w2": -20,
+        "w3": -5,
+        "w4": -10,
+        "a": -11,
+        "b": -3,
+        "c": -4,
+        "d": -1,
+        "L": 1,
+    }
+    assert {name: float(graph[name].adjoint) for name in adjoints} == adjoints
+    assert [float(graph[name].value) for name in "bcdL"] == [5, 10, 55, -45]
+    assert str(graph.chain_rule("w1")) == "∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1 = (−1)(3)(5) = −15"
+    assert str(graph.chain_rule("w4")) == "∂L/∂w4 = ∂L/∂d · ∂d/∂w4 = (−1)(10) = −10"
+    assert "(−1)(3)(1) + (−1)(4)(2)" in str(graph.chain_rule("a"))
+
+
+def test_many_paths_are_counted():
+    def function(x):
+        for _ in range(10):
+            x = x + x * x
+        return x
+
+    rule = trace(function)(0.001).chain_rule("x")
+    assert rule.num_paths == 1
+    assert trace(lambda x: jnp.sin(x) * jnp.cos(x))(1.0).chain_rule("x").num_paths == 2
+
+
+def test_a_loop_is_opened_by_turns():
+    def function(c, xs):
+        last, _ = jax.lax.scan(lambda h, x: (h * x, None), c, xs)
+        return last
+
+    xs = jnp.array([2.0, 3.0, 5.0])
+    graph = trace(function)(1.0, xs)
+    assert float(graph.open("function", turn=1).output.value) == 6
+    unrolled = trace(function, expand="scan")(1.0, xs)
+    np.testing.assert_allclose(unrolled["xs"].adjoint, [15, 10, 6])
+    with pytest.raises(ValueError, match=r"expected 0 … 2; got 7"):
+        graph.open("function", turn=7)
+    with pytest.raises(ValueError, match="expected a result of a scan"):
+        graph.open("c")
+
+
+def test_custom_functions_are_one_node_until_expanded():
+    function = lambda x: jnp.sum(fn.activations.sigmoid(x))  # noqa: E731
+    x = jnp.array([0.0, 1.0])
+    assert "sigmoid" in [node.operation for node in trace(function)(x).nodes]
+    assert "logistic" in [n.operation for n in trace(function, expand="sigmoid")(x).nodes]
+    with pytest.raises(ValueError, match="Did you mean 'sigmoid'"):
+        trace(function, expand="sigmiod")(x)
+
+
+def test_nan_is_found_forward_and_backward():
+    def forward(x):
+        h = jnp.tanh(x)
+        bad = jnp.log(h - 2)
+        return jnp.sum(bad * 3)
+
+    def backward(x):
+        root = jnp.sqrt(x * 0)
+        return jnp.sum(root)
+
+    found = trace(forward)(jnp.ones(3)).first_nonfinite()
+    assert found.phase == "forward"
+    assert "bad = jnp.log(h - 2)" in str(found)
+    found = trace(backward)(jnp.ones(3)).first_nonfinite()
+    assert found.phase == "backward"
+    assert "root = jnp.sqrt(x * 0)" in str(found)
+    assert trace(jnp.sin)(1.0).first_nonfinite() is None
+
+
+def test_names_of_pytrees_and_integers():
+    graph = trace(lambda p, i: p["w"].bias[i])({"w": fn.base.Linear(1.0, jnp.ones(2))}, 1)
+    assert [n.name for n in graph.nodes[:3]] == ["p['w'].weight", "p['w'].bias", "i"]
+    assert graph["i"].adjoint is None
+    with pytest.raises(ValueError, match="has no adjoint"):
+        graph.chain_rule("i")
+
+
+def test_local_jacobian():
+    graph = trace(lambda x: jnp.sum(jnp.sin(x)))(jnp.array([0.0, 1.0]))
+    edge = graph.uses[0][0]
+    np.testing.assert_allclose(graph.local_jacobian(edge), np.diag(np.cos([0.0, 1.0])), rtol=1e-6)
+    large = trace(lambda x: jnp.sum(x * x))(jnp.ones(2000))
+    with pytest.raises(ValueError, match=r"at most 1,000,000 elements"):
+        large.local_jacobian(large.edges[-1])
+
+
+def test_bad_input():
+    with pytest.raises(TypeError, match="function"):
+        trace(3)
+    with pytest.raises(TypeError, match="x: expected an array or a number; got str"):
+        trace(lambda x: x)("a")
+    with pytest.raises(ValueError, match=r"scalar output; it returned float32\[3\]"):
+        trace(lambda x: x)(jnp.ones(3))
+    with pytest.raises(TypeError, match="expected an output of floats; it is int32"):
+        trace(lambda x: x)(1)
+    with pytest.raises(ValueError, match="cotangent: expected arrays like the output"):
+        trace(lambda x: x, cotangent=jnp.ones(2))(jnp.ones(3))
+    with pytest.raises(ValueError, match="expected a pure function; debug"):
+        trace(lambda x: (jax.debug.print("{}", x), x)[1])(1.0)
+    with pytest.raises(KeyError, match=r"no variable 'w9'. Nearest: w"):
+        trace(lecture)(*LECTURE)["w9"]
+    with pytest.raises(TypeError, match="expected floats in argument 0; got int32"):
+        gradient(lambda i, x: x * i)(2, 1.0)
+    with pytest.raises(TypeError) as raised:
+        trace(lambda x, y: x @ y)(jnp.ones((2, 3)), jnp.ones((2, 3)))
+    assert "x: float32[2, 3], y: float32[2, 3]" in raised.value.__notes__[-1]
+
+
+def test_cotangent_of_an_array():
+    graph = trace(jnp.sin, cotangent=jnp.array([1.0, 2.0]))(jnp.zeros(2))
+    np.testing.assert_allclose(graph.nodes[0].adjoint, [1.0, 2.0])
