@@ -236,7 +236,7 @@ def _first_order(
             ]
     own = _own_gradients(function, hand, at, onto, reverse is not None)
     reports = [
-        _hold_own_precision(report, leaf, claimed, own)
+        _hold_own_precision(problem, report, leaf, claimed, own)
         for report, leaf in zip(reports, at.leaves, strict=True)
     ]
     remarks = []
@@ -746,17 +746,23 @@ def _own_gradients(
 
 
 def _hold_own_precision(
-    report: LeafReport, leaf: roads.Leaf, claimed: np.ndarray, own: dict[str, np.ndarray]
+    problem: _Problem,
+    report: LeafReport,
+    leaf: roads.Leaf,
+    claimed: np.ndarray,
+    own: dict[str, np.ndarray],
 ) -> LeafReport:
     """A gradient in the leaf's own dtype against the one in float64, which was checked."""
     if report.verdict not in ("match", "kink"):
         return report
     cut = slice(leaf.start, leaf.start + leaf.size)
     largest = np.max(abs(claimed[cut]))
-    rtol = float(np.sqrt(jnp.finfo(leaf.dtype).eps)) * 4
+    epsilon = float(jnp.finfo(leaf.dtype).eps)
+    scale = np.max(abs(problem.at.vector)) or 1.0
+    rounding = 64 * epsilon * abs(problem.middle) / scale
     for road, gradient in own.items():
         gap = abs(gradient[cut] - claimed[cut])
-        bad = ~(gap <= rtol * np.maximum(abs(claimed[cut]), largest))
+        bad = ~(gap <= rounding + 4 * np.sqrt(epsilon) * largest)
         if not bad.any():
             continue
         place = leaf.start + int(np.flatnonzero(bad)[0])

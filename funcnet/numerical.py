@@ -59,7 +59,8 @@ def extrapolate(
 ) -> Slopes:
     """Slopes at 0 from values at `±t`, with their error bars.
 
-    The tableau is `Aₘ(t) = (64ᵐ Aₘ₋₁(t) − Aₘ₋₁(8t)) / (64ᵐ − 1)` with `A₀(t) = (f(t) − f(−t)) / 2t`.
+    The tableau is `Aₘ(t) = (64ᵐ Aₘ₋₁(t) − Aₘ₋₁(8t)) / (64ᵐ − 1)`,
+    with `A₀(t) = (f(t) − f(−t)) / 2t`.
 
     Args:
       plus: the values at t.

@@ -236,12 +236,8 @@ def as_vector(at: Point, gradient: Any, source: str) -> Float64[np.ndarray, "n"]
             )
         numbers = np.asarray(value)
         numbers = numbers.astype(np.complex128 if leaf.parts == 2 else np.float64)
-        pieces.append(_real_parts_of(np.conj(numbers)))
+        pieces.append(np.ravel(np.conj(numbers)).view(np.float64))
     return np.concatenate(pieces)
-
-
-def _real_parts_of(numbers: np.ndarray) -> np.ndarray:
-    return np.ravel(numbers).view(np.float64)
 
 
 def lowest_precision(jaxpr: jex.Jaxpr) -> float:
