@@ -8,6 +8,7 @@ from funcnet import (
     chain_rule,
     data,
     devices,
+    gradcheck,
     graph,
     losses,
     metrics,
@@ -16,17 +17,22 @@ from funcnet import (
     training,
 )
 from funcnet.base import Examples, Linear, Model
+from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
 from funcnet.graph import Graph, trace
 
 __all__ = [
     "Examples",
+    "GradientReport",
     "Graph",
     "Linear",
     "Model",
     "activations",
+    "assert_gradients",
     "chain_rule",
+    "check_gradients",
     "data",
     "devices",
+    "gradcheck",
     "graph",
     "losses",
     "metrics",

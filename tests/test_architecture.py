@@ -10,8 +10,18 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "funcnet"
 ROWS = [
     {"base", "files", "derivatives", "source", "notation", "layout"},
-    {"activations", "losses", "metrics", "devices", "data", "nodes"},
-    {"models", "chain_rule", "tape", "paths"},
+    {
+        "activations",
+        "losses",
+        "metrics",
+        "devices",
+        "data",
+        "nodes",
+        "numerical",
+        "roads",
+        "diagnosis",
+    },
+    {"models", "chain_rule", "tape", "paths", "gradcheck"},
     {"training", "artifacts", "graph"},
     {"fit", "render"},
     {"run", "console"},

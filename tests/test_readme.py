@@ -6,6 +6,7 @@ import io
 import pathlib
 import re
 import subprocess
+import sys
 
 from funcnet.run import TrainConfig
 
@@ -42,7 +43,7 @@ def test_commands_name_options_that_exist():
 
 
 def test_the_tree_is_complete():
-    listed = {line.split()[0] for line in blocks("text")[1].splitlines()}
+    listed = {line.split()[0] for line in blocks("text")[-1].splitlines()}
     tracked = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).split()
     apart = {"README.md", "LICENSE", ".gitignore"}
     expected = {"tests/" if path.startswith("tests/") else path for path in tracked} - apart
@@ -52,3 +53,13 @@ def test_the_tree_is_complete():
 def test_pictures_exist():
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_lectures_graph_is_printed_and_written(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "trace_graph.py", "--out"]
+    printed = subprocess.check_output([*command, tmp_path / "lecture.html"], text=True)
+    assert printed == blocks("text")[1]
+    assert (tmp_path / "lecture.html").read_text().startswith("<!doctype html>")
+    failed = subprocess.run([*command, tmp_path / "lecture.txt"], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: --out: expected a name ending in .html")

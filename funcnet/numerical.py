@@ -1,0 +1,164 @@
+"""Numerical differentiation with an error bar: central differences, extrapolated, in float64.
+
+A slope is measured at several steps, each an eighth of the one before. Richardson's extrapolation
+takes out the terms in t², t⁴ of its error; what two neighbouring estimates differ by, and the
+rounding noise of the values over the step, make the bar. The estimate with the smallest bar wins,
+so a kink within the larger steps, or noise within the smaller ones, costs accuracy and no more.
+
+Ridders, *Accurate computation of F'(x) and F'(x)F''(x)* (1982); Moré and Wild, *Estimating
+computational noise* (2011).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+RATIO = 8.0
+"""How much smaller each step is than the one before."""
+
+
+class Slopes(NamedTuple):
+    """Numerical derivatives along some lines, an entry a line.
+
+    Attributes:
+      value: the derivative; at a kink the mean of both sides.
+      bar: how far it may be off.
+      left: the slope towards smaller arguments, at the smallest useful step.
+      right: the slope towards larger arguments.
+      kink: whether left and right differ by more than noise and curvature explain.
+      steepest: the largest slope seen at any step, the size that a bar is held against.
+    """
+
+    value: np.ndarray
+    bar: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    kink: np.ndarray
+    steepest: np.ndarray
+
+
+def steps(first: int, count: int) -> Float64[np.ndarray, "steps"]:
+    """`count` steps from `2⁻ᶠⁱʳˢᵗ` down.
+
+    >>> steps(4, 3)
+    array([0.0625    , 0.0078125 , 0.00097656])
+    """
+    return 2.0**-first / RATIO ** np.arange(count)
+
+
+def extrapolate(
+    plus: Float64[np.ndarray, "lines steps"],
+    minus: Float64[np.ndarray, "lines steps"],
+    middle: float,
+    t: Float64[np.ndarray, "steps"],
+    *,
+    noise: float,
+    epsilon: float,
+) -> Slopes:
+    """Slopes at 0 from values at `±t`, with their error bars.
+
+    The tableau is `Aₘ(t) = (64ᵐ Aₘ₋₁(t) − Aₘ₋₁(8t)) / (64ᵐ − 1)`,
+    with `A₀(t) = (f(t) − f(−t)) / 2t`.
+
+    Args:
+      plus: the values at t.
+      minus: the values at −t.
+      middle: the value at 0.
+      t: the steps, each an eighth of the one before.
+      noise: the rounding noise of a value.
+      epsilon: the relative precision in which arguments and values are rounded.
+
+    >>> t = steps(4, 4)
+    >>> slopes = extrapolate(np.exp(t)[None], np.exp(-t)[None], 1.0, t, noise=1e-16, epsilon=1e-16)
+    >>> bool(abs(slopes.value[0] - 1) < slopes.bar[0] < 1e-11)
+    True
+    """
+    with np.errstate(all="ignore"):
+        central = (plus - minus) / (2 * t)
+        rounding = (noise + epsilon * np.maximum(abs(plus), abs(minus))) / t
+        rounding = rounding + epsilon * abs(central) / t
+        value, bar = _smallest_bar(central, rounding)
+        right, left = (plus - middle) / t, (middle - minus) / t
+        kink, level = _kinks(right - left, rounding)
+        sizes = np.where(
+            np.isfinite(right) & np.isfinite(left), np.maximum(abs(right), abs(left)), 0
+        )
+    lines = np.arange(len(value))
+    return Slopes(
+        value=value,
+        bar=bar,
+        left=left[lines, level],
+        right=right[lines, level],
+        kink=kink,
+        steepest=sizes.max(axis=1),
+    )
+
+
+def _smallest_bar(
+    central: Float64[np.ndarray, "lines steps"], rounding: Float64[np.ndarray, "lines steps"]
+) -> tuple[Float64[np.ndarray, "lines"], Float64[np.ndarray, "lines"]]:
+    """The entry of the tableau with the smallest error bar, for each line."""
+    values, bars = [], []
+    column = central
+    for order in range(1, 4):
+        values.append(column[:, 1:])
+        bars.append(abs(column[:, 1:] - column[:, :-1]) + rounding[:, order:])
+        weight = RATIO ** (2 * order)
+        finer = (weight * column[:, 1:] - column[:, :-1]) / (weight - 1)
+        values.append(finer)
+        bars.append(_spread(finer, column) + 2 * rounding[:, order:])
+        column = finer
+        if column.shape[1] < 2:
+            break
+    values, bars = np.concatenate(values, axis=1), np.concatenate(bars, axis=1)
+    bars = np.where(np.isfinite(values) & np.isfinite(bars), bars, np.inf)
+    best = np.argmin(bars, axis=1)
+    lines = np.arange(len(best))
+    return values[lines, best], bars[lines, best]
+
+
+def _spread(finer: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """What an extrapolated value differs by from what it was made of, or from its neighbour."""
+    step = abs(finer - column[:, 1:])
+    step[:, 1:] = np.maximum(step[:, 1:], abs(finer[:, 1:] - finer[:, :-1]))
+    return step
+
+
+def _kinks(
+    jump: Float64[np.ndarray, "lines steps"], rounding: Float64[np.ndarray, "lines steps"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether `right − left` stays as the step shrinks, and the step that shows it.
+
+    Over a curve it shrinks with the step, by 8; over a kink it stays. The smallest step at which
+    the jump is well above the noise decides.
+    """
+    clear = np.isfinite(jump) & (abs(jump) > 20 * rounding)
+    last = jump.shape[1] - 1
+    level = np.where(clear.any(axis=1), last - np.argmax(clear[:, ::-1], axis=1), last)
+    lines = np.arange(len(jump))
+    before = jump[lines, np.maximum(level - 1, 0)]
+    stays = abs(jump[lines, level]) > 0.5 * abs(before)
+    return clear.any(axis=1) & (level > 0) & stays, level
+
+
+def rounding_noise(values: Float64[np.ndarray, "spacings points"]) -> float:
+    """The noise of values at equally spaced points: what is left after a few differences.
+
+    A smooth function's k-th difference vanishes with the spacing; noise of deviation σ leaves
+    `σ √(2k choose k)`. Of several spacings the median is taken, so that neither a plateau of the
+    rounding nor a kink decides.
+
+    >>> rounding_noise(np.linspace(0, 1, 9)[None] ** 2) < 1e-15
+    True
+    >>> noisy = np.round(np.random.default_rng(0).uniform(size=[3, 9]), 3)
+    >>> 0.05 < rounding_noise(noisy) < 1
+    True
+    """
+    order = 4
+    with np.errstate(all="ignore"):
+        rest = np.diff(values, n=order, axis=-1)
+        deviations = np.sqrt(np.mean(rest**2, axis=-1) / math.comb(2 * order, order))
+    finite = deviations[np.isfinite(deviations)]
+    return float(np.median(finite)) if finite.size else 0.0

@@ -1,0 +1,246 @@
+"""Gradients that are right and fool checkers, and gradients that are wrong and pass them.
+
+    python tests/gauntlet.py
+
+runs the table through funcnet and through `jax.test_util.check_grads`, and counts.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.test_util import check_grads
+
+import funcnet as fn
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    name: str
+    function: Callable
+    args: tuple
+    right: bool
+    hand: Callable | None = None
+    looks_like: str = ""
+    index: tuple[int, ...] | None = None
+    order: int = 1
+
+
+def with_backward(function: Callable, backward: Callable) -> Callable:
+    """A function of one array whose gradient is `backward(x)`, right or wrong."""
+    wrapped = jax.custom_vjp(function)
+    wrapped.defvjp(lambda x: (function(x), x), lambda x, g: (g * backward(x),))
+    return wrapped
+
+
+def with_forward(function: Callable, derivative: Callable) -> Callable:
+    wrapped = jax.custom_jvp(function)
+    wrapped.defjvps(lambda t, y, x: derivative(x, t))
+    return wrapped
+
+
+rng = np.random.default_rng(0)
+x3 = np.array([0.3, -1.2, 2.0], np.float32)
+x8 = rng.normal(size=8).astype(np.float32)
+square = rng.normal(size=(4, 4)).astype(np.float32)
+batch = rng.normal(size=(5, 3)).astype(np.float32)
+big = rng.normal(size=1_000_000).astype(np.float32)
+mixing = rng.normal(size=(4, 4)).astype(np.float32)
+
+
+def device(value: Any) -> Any:
+    return jnp.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def cube(x: Any) -> Any:
+    return jnp.sum(x**3)
+
+
+def cube_grad(x: Any) -> Any:
+    return 3 * x**2
+
+
+def one_off(x: Any) -> Any:
+    return (3 * x**2).at[777_777].multiply(2)
+
+
+def quadratic(x: Any) -> Any:
+    return jnp.sum((x @ mixing) ** 2)
+
+
+def right(name: str, function: Callable, *args: Any, **options: Any) -> Case:
+    return Case(name, function, tuple(map(device, args)), True, **options)
+
+
+def wrong(name: str, function: Callable, *args: Any, **options: Any) -> Case:
+    return Case(name, function, tuple(map(device, args)), False, **options)
+
+
+def wrong_cube(name: str, factor: Callable, looks_like: str, x: Any = x8, **options: Any) -> Case:
+    return wrong(name, with_backward(cube, factor), x, looks_like=looks_like, **options)
+
+
+CASES = [
+    right("float32 inputs", lambda x: jnp.sum(jnp.sin(x) * x), x8),
+    right("relu at 0", lambda x: jnp.sum(fn.activations.relu(x)), np.array([0.0, 1.0], np.float32)),
+    right("relu at 1e-7", lambda x: jnp.sum(jax.nn.relu(x)), np.array([1e-7, -1e-7], np.float32)),
+    right("abs at 0", lambda x: jnp.abs(x), np.float32(0)),
+    right("a tie of a maximum", jnp.max, np.ones(3, np.float32)),
+    right("maxout tie", lambda x: fn.activations.maxout(x).sum(), np.ones((2, 3), np.float32)),
+    right("offset by 1e6", lambda x: 1e6 + jnp.sum(jnp.sin(x)), x3),
+    right("values of 1e-20", lambda x: jnp.sum(x**2), x3 * np.float32(1e-15)),
+    right("values of 1e20", lambda x: jnp.sum(jnp.sqrt(jnp.abs(x))), x3 * np.float32(1e20)),
+    right("logsumexp at 1e4", jax.nn.logsumexp, np.array([1e4, -1e4, 1e4 - 1], np.float32)),
+    right(
+        "deep chain", lambda x: jnp.sum(jax.lax.fori_loop(0, 30, lambda _, y: jnp.sin(y), x)), x3
+    ),
+    right("scalar", jnp.exp, 1.5),
+    right("empty", lambda t: jnp.sum(t["a"]) + jnp.sum(t["b"]), {"a": np.ones(0), "b": x3}),
+    right(
+        "dict of linear",
+        lambda p: jnp.sum((p["l"].weight @ x3 + p["l"].bias) ** 2),
+        {"l": fn.Linear(jnp.asarray(batch), jnp.ones(5)), "n": None},
+    ),
+    right("integer leaf", lambda p: p["x"] ** 2 * p["n"], {"x": 2.0, "n": 3}),
+    right(
+        "random key", lambda x, k: jnp.sum(x * jax.random.normal(k, x.shape)), x3, jax.random.key(0)
+    ),
+    right("bfloat16", lambda x: jnp.sum(jnp.tanh(x)), jnp.asarray(x3, jnp.bfloat16)),
+    right("float16", lambda x: jnp.sum(jnp.tanh(x)), jnp.asarray(x3, jnp.float16)),
+    right("astype float32 inside", lambda x: jnp.sum(jnp.sin(x.astype(jnp.float32))), x3),
+    right("stop_gradient", lambda x: jnp.sum(x * jax.lax.stop_gradient(x)), x3),
+    right("straight through", lambda x: jnp.sum(x + jax.lax.stop_gradient(jnp.round(x) - x)), x3),
+    right("constant", lambda x: jnp.sum(x * 0 + 1), x3),
+    right("softmax sums to 1", lambda x: jnp.sum(jax.nn.softmax(x)), x3),
+    right("cube at 0", cube, np.zeros(3, np.float32)),
+    right("sort", lambda x: jnp.sum(jnp.sort(x) * jnp.arange(3.0)), x3),
+    right("clip", lambda x: jnp.sum(jnp.clip(x, -1, 1)), x3),
+    right("floor", lambda x: jnp.sum(jnp.floor(x) * x), x3),
+    right("sqrt at tiny x", lambda x: jnp.sum(jnp.sqrt(x)), np.array([1e-12, 1e-20], np.float32)),
+    right(
+        "log of many scales", lambda x: jnp.sum(jnp.log(x)), np.array([1e-20, 1, 1e20], np.float32)
+    ),
+    right("gammaln", lambda x: jnp.sum(jax.lax.lgamma(jnp.abs(x))), x3),
+    right("erf", lambda x: jnp.sum(jax.lax.erf(x)), x3),
+    right("cholesky", lambda a: jnp.sum(jnp.linalg.cholesky(a @ a.T + 4 * jnp.eye(4))), square),
+    right("solve", lambda a: jnp.sum(jnp.linalg.solve(a + 5 * jnp.eye(4), jnp.ones(4))), square),
+    right("fft", lambda x: jnp.sum(jnp.abs(jnp.fft.fft(x)) ** 2), x8),
+    right(
+        "complex",
+        lambda z: jnp.sum(jnp.abs(z) ** 2 + jnp.real(z**2)),
+        (x3 + 1j * x3[::-1]).astype(np.complex64),
+    ),
+    right("scan", lambda x: jax.lax.scan(lambda c, y: (c * y + y, c), 1.0, x)[0], x8),
+    right("while", lambda x: jax.lax.while_loop(lambda y: y < 100.0, lambda y: y * y, x), 1.7),
+    right("cond", lambda x: jax.lax.cond(x > 0, jnp.sin, jnp.cos, x), 0.4),
+    right("python if", lambda x: x**2 if x > 0 else -x, 0.4),
+    right("remat, vmap, jit", lambda x: jnp.sum(jax.jit(jax.vmap(jax.checkpoint(jnp.sin)))(x)), x8),
+    right("array output", lambda x: {"a": jnp.sin(x), "b": jnp.outer(x, x)}, x3),
+    right("custom_vjp", with_backward(cube, cube_grad), x8),
+    right("custom_jvp", with_forward(lambda x: x**2, lambda x, t: 2 * x * t), 1.5),
+    right("second order", lambda x: jnp.sum(jnp.sin(x) * x), x3, order=2),
+    right("by hand", cube, x8, hand=cube_grad),
+    right("a million", cube, big),
+    wrong_cube("all zeros", lambda x: 0 * x, "zero"),
+    wrong_cube("times 3", lambda x: 9 * x**2, "a constant factor, 3"),
+    wrong_cube("sign", lambda x: -3 * x**2, "sign flipped"),
+    wrong_cube("half", lambda x: 1.5 * x**2, "a constant factor, 0.5"),
+    wrong_cube("1 % off", lambda x: 3.03 * x**2, "a constant factor, 1.01"),
+    wrong_cube("up to a constant", lambda x: 3 * x**2 + 0.5, "right up to a constant"),
+    wrong_cube("NaN", lambda x: (3 * x**2).at[2].set(jnp.nan), "NaN", index=(2,)),
+    wrong_cube("one of a million", one_off, "one element", big, index=(777_777,)),
+    wrong_cube("one of eight", lambda x: (3 * x**2).at[5].add(1), "one element", index=(5,)),
+    wrong_cube("where x < 0", lambda x: jnp.where(x < 0, x, 3 * x**2), "argument is negative"),
+    wrong_cube("off by one", lambda x: jnp.roll(3 * x**2, 1), "shifted by one"),
+    wrong_cube("off by one in a slice", lambda x: (3 * x**2).at[-1].set(0), "zero", index=(7,)),
+    wrong_cube(
+        "one row", lambda x: (3 * x**2).at[2].multiply(jnp.array([3.0, 5, 7, 2])), "one row", square
+    ),
+    wrong(
+        "transposed",
+        with_backward(quadratic, lambda x: (2 * x @ mixing @ mixing.T).T),
+        square,
+        looks_like="transposed",
+    ),
+    wrong(
+        "mean's 1/m",
+        lambda x: jnp.mean(jnp.sum(x**2, axis=1)),
+        batch,
+        hand=lambda x: 2 * x,
+        looks_like="the mean's 1/m is missing",
+    ),
+    wrong(
+        "swapped leaves",
+        lambda p: jnp.sum(p["a"] ** 2) + 3 * jnp.sum(p["b"]),
+        {"a": x3, "b": x3},
+        hand=lambda p: {"a": 3 + 0 * p["a"], "b": 2 * p["b"]},
+    ),
+    wrong(
+        "values of 1e-20",
+        with_backward(cube, lambda x: 4 * x**2),
+        x3 * np.float32(1e-8),
+        looks_like="a constant factor",
+    ),
+    wrong(
+        "wrong branch",
+        with_backward(
+            lambda x: jnp.where(x > 0, jnp.sin(x), jnp.cos(x)),
+            lambda x: jnp.where(x > 0, -jnp.sin(x), jnp.cos(x)),
+        ),
+        np.float32(0.4),
+    ),
+    wrong(
+        "beside a logsumexp",
+        lambda x: jax.nn.logsumexp(x) + with_backward(cube, lambda x: x**2)(x),
+        x8,
+    ),
+    wrong("outside a kink", with_backward(lambda x: jnp.abs(x), lambda x: 2 + x), np.float32(0)),
+    wrong(
+        "only forward", with_forward(lambda x: jnp.sum(x**2), lambda x, t: jnp.sum(2.5 * x * t)), x3
+    ),
+    wrong(
+        "second order",
+        with_backward(cube, with_forward(cube_grad, lambda x, t: 5 * x * t)),
+        x3,
+        order=2,
+    ),
+    wrong("hand, sign", cube, x8, hand=lambda x: -3 * x**2, looks_like="sign flipped"),
+    wrong("hand, a million", cube, big, hand=one_off, looks_like="one element", index=(777_777,)),
+]
+
+
+def verdict_of_funcnet(case: Case) -> bool:
+    report = fn.check_gradients(case.function, *case.args, hand=case.hand, order=case.order)
+    return report.verdict == "pass"
+
+
+def verdict_of_jax(case: Case) -> bool:
+    if case.hand is not None:
+        raise TypeError("check_grads: takes no gradient by hand")
+    check_grads(case.function, case.args, order=case.order, modes=["rev"])
+    return True
+
+
+def count(verdict: Callable[[Case], bool]) -> dict[str, int]:
+    """False alarms, misses, and the cases that the checker cannot take."""
+    outcome = {"false alarms": 0, "misses": 0, "cannot take": 0}
+    for case in CASES:
+        try:
+            passed = verdict(case)
+        except AssertionError:
+            passed = False
+        except Exception:
+            outcome["cannot take"] += 1
+            continue
+        outcome["false alarms"] += case.right and not passed
+        outcome["misses"] += not case.right and passed
+    return outcome
+
+
+if __name__ == "__main__":
+    print(f"{len(CASES)} cases")
+    print("funcnet.check_gradients  ", count(verdict_of_funcnet))
+    print("jax.test_util.check_grads", count(verdict_of_jax))
