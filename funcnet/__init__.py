@@ -3,22 +3,16 @@
 Every gradient can be seen, is checked, and runs as one compiled program.
 """
 
-from funcnet import (
-    activations,
-    chain_rule,
-    data,
-    devices,
-    gradcheck,
-    graph,
-    losses,
-    metrics,
-    models,
-    render,
-    training,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from funcnet import activations, chain_rule, data, devices, losses, metrics, models, training
 from funcnet.base import Examples, Linear, Model
-from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
-from funcnet.graph import Graph, trace
+
+if TYPE_CHECKING:
+    from funcnet import gradcheck, graph, render
+    from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
+    from funcnet.graph import Graph, trace
 
 __all__ = [
     "Examples",
@@ -41,3 +35,20 @@ __all__ = [
     "trace",
     "training",
 ]
+
+_LAZY = {
+    "GradientReport": "gradcheck",
+    "assert_gradients": "gradcheck",
+    "check_gradients": "gradcheck",
+    "Graph": "graph",
+    "trace": "graph",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Checking and drawing are half of the package's import time: imported at their first use."""
+    if name in ("gradcheck", "graph", "render"):
+        return importlib.import_module(f"funcnet.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"funcnet.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
