@@ -4,8 +4,8 @@ import gzip
 import hashlib
 import http.server
 import shutil
+import sys
 import threading
-import time
 
 import chex
 import numpy as np
@@ -76,10 +76,10 @@ class TestMnist:
         ]  # fmt: skip
         assert mnist.class_names == tuple("0123456789")
 
-    def test_the_second_start_reads_what_the_first_prepared(self, prepared_dir, mnist):
-        start = time.perf_counter()
+    def test_the_second_start_reads_what_the_first_prepared(self, prepared_dir, mnist, monkeypatch):
+        monkeypatch.delattr(data, "_prepare_mnist_like")
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # importing it would fail
         again = data.load("mnist", data_dir=prepared_dir)
-        assert time.perf_counter() - start < 0.5
         chex.assert_trees_all_equal(again.train, mnist.train)
 
     def test_a_prepared_file_that_was_damaged(self, tmp_path):
