@@ -311,7 +311,8 @@ def _read_csv(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            lines = dict((reader.line_num, row) for row in reader if row)  # noqa: C402
+            numbered = ((reader.line_num, row) for row in reader if row)
+            lines = dict(numbered)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: expected text, comma separated, in UTF-8; {error}.") from error
     header = lines.pop(min(lines), []) if lines else []
