@@ -154,7 +154,7 @@ def test_gradients_of_softmax_losses_sum_to_zero(loss, logits, label):
 
 @pytest.mark.parametrize("activation", activations.ACTIVATIONS)
 @hypothesis.settings(deadline=None, max_examples=30)
-@hypothesis.given(x=st.floats(-80, 80, width=32))
+@hypothesis.given(x=st.floats(-80, 80, width=32, allow_subnormal=False))  # XLA flushes them to 0
 def test_derivatives_stay_accurate_in_float32(activation, x):
     if activation == "maxout":
         expected = 1.0
