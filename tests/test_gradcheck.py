@@ -15,7 +15,7 @@ UNDECIDED = {"random key", "floor"}  # right, and not yet told from noise
 @pytest.mark.parametrize("case", gauntlet.CASES, ids=lambda case: case.name)
 def test_gauntlet(case, request):
     if case.name in UNDECIDED:
-        request.applymarker(pytest.mark.xfail(strict=True))
+        request.applymarker(pytest.mark.xfail(strict=True, reason="right, but undecided"))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         report = fn.check_gradients(case.function, *case.args, hand=case.hand, order=case.order)
     assert report.verdict == ("pass" if case.right else "fail"), str(report)
