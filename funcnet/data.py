@@ -401,7 +401,7 @@ def _check_inputs(x: np.ndarray, where: str) -> None:
         raise TypeError(f"{where}: expected numbers; got {x.dtype}.")
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"{where}: expected examples, [examples, features]; got shape {x.shape}.")
-    if bad := np.argwhere(~np.isfinite(x))[:1].tolist():
+    if x.dtype.kind == "f" and (bad := np.argwhere(~np.isfinite(x))[:1].tolist()):
         raise ValueError(f"{where}: expected finite numbers; got {x[tuple(bad[0])]} at {bad[0]}.")
 
 

@@ -1,13 +1,13 @@
 """Models: constructors that close over their options and return a `Model(init, apply)`.
 
 Every model takes inputs with any leading batch axes; `uint8` inputs are intensities and are scaled
-to [0, 1]. The mathematics is written for one example, `f(x) = W x + b`, and `jnp.vectorize` carries
-it over the batch: XLA sees the one matrix product that it would see in `X Wᵀ + b`.
+to [0, 1]. An mlp is written for one example, `f(x) = W x + b`, and `jnp.vectorize` carries it over
+the batch: XLA sees the one matrix product that it would see in `X Wᵀ + b`.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import jax
@@ -56,7 +56,11 @@ def linear(num_features: Size, num_outputs: Size) -> Model:
         params: Linear,
         inputs: Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"],
     ) -> Float[Array, "*batch outputs"]:
-        return _for_each_example(lambda x: _affine(params, x), params, inputs)
+        W, b = params
+        x = _features(params, inputs)
+        # Outputs first: XLA's product is a quarter faster with few rows than with few columns.
+        z = jnp.tensordot(W, x, axes=[1, -1]) + jnp.expand_dims(b, range(1, x.ndim))
+        return jnp.moveaxis(z, 0, -1)
 
     return Model(init=init, apply=apply)
 
@@ -157,7 +161,8 @@ def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) ->
                 h = g(_affine(layer, h))
             return _affine(last, h)
 
-        return _for_each_example(network, params[0], inputs)
+        x = _features(params[0], inputs)
+        return jnp.vectorize(network, signature="(features)->(classes)")(x)
 
     return Model(init=init, apply=apply)
 
@@ -174,12 +179,11 @@ def _init_layer(key: Key, shape: tuple[int, ...], activation: str) -> Linear:
     return Linear(weight=deviation * jax.random.normal(key, shape), bias=jnp.zeros(shape[:-1]))
 
 
-def _for_each_example(
-    network: Callable[[Array], Array],
+def _features(
     first: Linear,
     inputs: Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"],
-) -> Float[Array, "*batch classes"]:
-    """A network for one example, run on each; checked against the layer that takes the inputs."""
+) -> Float[Array, "*batch features"]:
+    """The inputs as floats, checked against the layer that takes them."""
     x = to_float(inputs, first.weight.dtype)
     num_features = first.weight.shape[-1]
     if x.shape[-1:] != (num_features,):
@@ -187,7 +191,7 @@ def _for_each_example(
             f"inputs: expected {num_features} features in the last axis, as the first weight has; "
             f"got shape {x.shape}. Images are flattened first: x.reshape(len(x), -1)."
         )
-    return jnp.vectorize(network, signature="(features)->(classes)")(x)
+    return x
 
 
 def _check_sizes(**sizes: Size) -> None:
