@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from funcnet.devices import keep_compiled_programs
 from funcnet.fit import EpochInfo
 from funcnet.training import TrainState
 
@@ -60,6 +61,7 @@ def run_program(config: type[Config], main: Callable[[Config], Any]) -> None:
     import tyro
 
     options = tyro.cli(config)
+    keep_compiled_programs()
     try:
         main(options)
     except (ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Devices: choose one, and name it.
+"""Devices: choose one, name it, and keep what was compiled for it.
 
 `jax.devices` lists what there is; `jax.device_put(pytree, device)` places data on it, and compiled
 functions run where their arguments lie.
@@ -9,6 +9,7 @@ import platform
 from typing import Any, TypeAlias
 
 import jax
+import platformdirs
 
 from funcnet.base import one_of
 
@@ -58,3 +59,19 @@ def describe_device(device: Device) -> str:
     else:
         name = device.device_kind
     return f"{device.platform} ({name}), JAX {jax.__version__}"
+
+
+def keep_compiled_programs() -> None:
+    """Lets JAX keep compiled programs on disk, so that a program's next start compiles nothing.
+
+    JAX does so by itself where the environment says `JAX_COMPILATION_CACHE_DIR=FOLDER`, and not at
+    all where it says `JAX_ENABLE_COMPILATION_CACHE=false`; both hold. Else they go to the user's
+    cache folder, small ones too, and apart for each machine: a program compiled for one processor
+    can fail on another. The folder can be deleted at any time.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = platformdirs.user_cache_path("funcnet") / "compiled" / platform.node()
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -349,7 +349,8 @@ def _train(
     num_examples, num_features = dataset.train.inputs.shape
     model = build_model(config, num_features, dataset.num_classes)
     loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
-    state = init_state(model.init(jax.random.key(config.seed)), build_optimizer(config))
+    params = jax.jit(model.init)(jax.random.key(config.seed))
+    state = init_state(params, build_optimizer(config))
     say(f"data    {_describe_data(config, dataset)}")
     say(f"model   {_describe_model(config, state.params)}")
     program = compile_program(

@@ -48,3 +48,25 @@ def test_memory_is_not_grabbed_unless_the_user_says_so(before, after):
         environment[name] = before
     printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert printed.strip() == after
+
+
+def test_a_second_start_compiles_nothing(tmp_path):
+    code = """
+import sys, jax
+from funcnet.devices import keep_compiled_programs
+compiled = []
+jax.monitoring.register_event_listener(lambda event, **_: compiled.append(event))
+keep_compiled_programs()
+jax.jit(lambda x: x * 3)(jax.numpy.float32(1)).block_until_ready()
+print(sum("cache_misses" in event for event in compiled), jax.config.jax_compilation_cache_dir)
+"""
+
+    def start(**variables):
+        environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), **variables}
+        printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+        misses, folder = printed.split()
+        return int(misses), folder
+
+    assert start()[0] > 0
+    assert start() == (0, str(next((tmp_path / "funcnet" / "compiled").iterdir())))
+    assert start(JAX_COMPILATION_CACHE_DIR=str(tmp_path))[1] == str(tmp_path)
