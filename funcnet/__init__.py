@@ -6,7 +6,17 @@ Every gradient can be seen, is checked, and runs as one compiled program.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from funcnet import activations, chain_rule, data, devices, losses, metrics, models, training
+from funcnet import (
+    activations,
+    chain_rule,
+    data,
+    devices,
+    losses,
+    metrics,
+    models,
+    sweep,
+    training,
+)
 from funcnet.base import Examples, Linear, Model
 
 if TYPE_CHECKING:
@@ -32,6 +42,7 @@ __all__ = [
     "metrics",
     "models",
     "render",
+    "sweep",
     "trace",
     "training",
 ]

@@ -5,6 +5,8 @@ metrics.jsonl        a line an epoch
 params.safetensors   the trained parameters, named by their path in the pytree
 curves.png           loss and accuracy over the epochs
 summary.json         how it ended, and on what
+
+A sweep leaves the best model's parameters, and sweep.json, a record a model, for the metrics.
 """
 
 import io
@@ -16,10 +18,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from funcnet.base import Params
 
-FILES = ("config.json", "metrics.jsonl", "params.safetensors", "curves.png", "summary.json")
+FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "params.safetensors",
+    "curves.png",
+    "summary.json",
+    "sweep.json",
+)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -73,7 +83,7 @@ def as_safetensors(params: Params) -> bytes:
 def as_curves(history: Sequence[Any], *, title: str) -> bytes:
     """A picture, PNG: the losses and the test accuracy over the epochs of a `fit`."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import PercentFormatter
 
     epochs = [info.epoch for info in history]
     marker = "o" if len(epochs) < 30 else ""
@@ -86,7 +96,36 @@ def as_curves(history: Sequence[Any], *, title: str) -> bytes:
     accuracy.plot(epochs, [i.test_accuracy for i in history], marker=marker, ms=3, color="C1")
     accuracy.set(xlabel="epoch", ylabel="test accuracy", title=f"{history[-1].test_accuracy:.2%}")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-    for axes in (losses, accuracy):
+    return _as_png(figure)
+
+
+def as_sweep_curves(
+    accuracies: Mapping[str, Float[np.ndarray, "seeds epochs"]], *, title: str
+) -> bytes:
+    """A picture, PNG: each setting's validation accuracy over the epochs, mean and spread."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for label, accuracy in accuracies.items():
+        epochs = np.arange(1, accuracy.shape[1] + 1)
+        mean, deviation = accuracy.mean(axis=0), accuracy.std(axis=0)
+        (line,) = axes.plot(epochs, mean, label=label)
+        axes.fill_between(
+            epochs, mean - deviation, mean + deviation, alpha=0.2, fc=line.get_color()
+        )
+    axes.set(xlabel="epoch", ylabel="validation accuracy", title=title)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    figure.legend(frameon=False, loc="outside right upper", fontsize="small")
+    return _as_png(figure)
+
+
+def _as_png(figure: Any) -> bytes:
+    """A figure whose horizontal axes count epochs."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)

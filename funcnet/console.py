@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -49,6 +49,17 @@ def watch_epochs(
             status = f"loss {info.train_loss:.4f}, {info.examples_per_second:,.0f} examples/s"
             progress.update(task, advance=1, status=status)
             yield state, info
+
+
+def watch_count(epochs: Iterable[int]) -> Iterator[int]:
+    """Passes the epochs on; on a terminal with a bar that moves."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(
+        epochs, "epochs", console=console, transient=True, disable=not console.is_terminal
+    )
 
 
 def run_program(config: type[Config], main: Callable[[Config], Any]) -> None:

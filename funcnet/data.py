@@ -118,6 +118,33 @@ def load(
     return _from_arrays(arrays, source=str(prepared))
 
 
+def split(examples: Examples, *, share: float, name: str = "examples") -> tuple[Examples, Examples]:
+    """The examples less a share of each class, and that share: always the same ones.
+
+    >>> train, validation = split(load("digits").train, share=0.2)
+    >>> len(train.targets), len(validation.targets)
+    (1149, 288)
+
+    Raises:
+      ValueError: there are too few examples of a class; `name` is what the message calls them.
+    """
+    from sklearn.model_selection import train_test_split
+
+    indices = np.arange(len(examples.targets))
+    try:
+        rest, part = train_test_split(
+            indices, test_size=share, stratify=examples.targets, random_state=0
+        )
+    except ValueError as error:
+        counts = np.bincount(examples.targets)
+        raise ValueError(
+            f"{name}: expected enough examples to put {share:.0%} of each class aside; "
+            f"got {len(indices)} of {len(counts)} classes, the smallest of which has "
+            f"{counts.min()}. Bring more, or a test part of your own."
+        ) from error
+    return jax.tree.map(lambda a: a[rest], examples), jax.tree.map(lambda a: a[part], examples)
+
+
 # --- scikit-learn's digits ---------------------------------------------------------------------
 
 
@@ -358,7 +385,7 @@ def _from_arrays(
     if "x_test" in arrays:
         test = _examples(arrays, "test", classes, source)
     else:
-        train, test = _split(train, source)
+        train, test = split(train, share=0.2, name=source)
     x_train, x_test = np.asarray(train.inputs), np.asarray(test.inputs)
     if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
@@ -454,26 +481,6 @@ def _stored(train: np.ndarray, test: np.ndarray, source: str) -> tuple[np.ndarra
 def _is_intensities(x: np.ndarray) -> bool:
     """Whether these are images of integers from 0 to 255."""
     return x.ndim > 2 and x.dtype.kind in "iu" and bool(x.min() >= 0 and x.max() <= 255)
-
-
-def _split(examples: Examples, source: str) -> tuple[Examples, Examples]:
-    """Four fifths and one fifth, with every class in the same share, always the same."""
-    from sklearn.model_selection import train_test_split
-
-    indices = np.arange(len(examples.targets))
-    try:
-        train, test = train_test_split(
-            indices, test_size=0.2, stratify=examples.targets, random_state=0
-        )
-    except ValueError as error:
-        counts = np.bincount(examples.targets)
-        raise ValueError(
-            f"{source}: expected enough examples to put a fifth of each class aside for the test; "
-            f"got {len(indices)} of {len(counts)} classes, the smallest of which has "
-            f"{counts.min()}. Bring more, or a test part of your own."
-        ) from error
-
-    return jax.tree.map(lambda a: a[train], examples), jax.tree.map(lambda a: a[test], examples)
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import jax
 import platformdirs
+import psutil
 
 from funcnet.base import one_of
 
@@ -59,6 +60,19 @@ def describe_device(device: Device) -> str:
     else:
         name = device.device_kind
     return f"{device.platform} ({name}), JAX {jax.__version__}"
+
+
+def free_memory(device: Device | None = None) -> int:
+    """How many bytes a device, by default JAX's first, has to give.
+
+    >>> 0 < free_memory() < 2**60
+    True
+    """
+    chosen: Any = jax.devices()[0] if device is None else device
+    stats = chosen.memory_stats()
+    if stats is None:  # a CPU, whose memory is the machine's
+        return psutil.virtual_memory().available
+    return stats["bytes_limit"] - stats["bytes_in_use"]
 
 
 def keep_compiled_programs() -> None:

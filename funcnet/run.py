@@ -118,6 +118,9 @@ class TrainConfig:
     """The column of the classes, of a .csv file."""
     out: Annotated[Path | None, _option("FOLDER", "write nothing")] = None
     """Where to leave config.json, metrics.jsonl, params.safetensors, curves.png, summary.json."""
+    sweep: Annotated[tuple[str, ...] | None, _option("NAME=VALUES ...", "train one model")] = None
+    """Train every combination of several settings at once, and keep the best on held-out
+    examples: learning_rate, seed, l2 and scale, as learning_rate=0.1,0.3 or seed=0:8."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the last line only."""
 
@@ -295,6 +298,55 @@ class Result(NamedTuple):
 Epochs: TypeAlias = Iterator[tuple[TrainState, EpochInfo]]
 
 
+class Setup(NamedTuple):
+    """What a run begins with.
+
+    Attributes:
+      config: with its defaults filled in.
+      device: where to compute.
+      dataset: with the targets that the model has.
+      model: the network.
+      loss: what it minimises, one value an example.
+    """
+
+    config: FullConfig
+    device: Device
+    dataset: Dataset
+    model: Model
+    loss: Loss
+
+
+def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
+    """Checks a configuration, loads its data and builds its model.
+
+    Raises:
+      ValueError: the configuration, or the data, can't be used.
+      OSError: a file, or the network, can't be used.
+    """
+    check(config)
+    device = select_device(config.device)
+    say(f"device  {describe_device(device)}")
+    dataset = load(
+        config.dataset,
+        data_dir=config.data_dir,
+        manual_dir=config.manual_dir,
+        label_column=config.label_column,
+    )
+    config = with_defaults(config, dataset)
+    if config.target is not None:
+        dataset = dataset._replace(
+            train=one_against_the_rest(dataset.train, config.target),
+            test=one_against_the_rest(dataset.test, config.target),
+        )
+    if config.out is not None:
+        artifacts.prepare_folder(config.out)
+    model = build_model(config, dataset.train.inputs.shape[1], dataset.num_classes)
+    loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
+    say(f"data    {_describe_data(config, dataset)}")
+    say(f"model   {_describe_model(config, model)}")
+    return Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
+
+
 def run(
     config: TrainConfig,
     *,
@@ -317,50 +369,20 @@ def run(
       OSError: a file, or the network, can't be used.
       DivergenceError: the loss stopped being finite; `config.out` has the epochs before.
     """
-    check(config)
-    device = select_device(config.device)
-    say(f"device  {describe_device(device)}")
-    dataset = load(
-        config.dataset,
-        data_dir=config.data_dir,
-        manual_dir=config.manual_dir,
-        label_column=config.label_column,
-    )
-    config = with_defaults(config, dataset)
-    if config.out is not None:
-        artifacts.prepare_folder(config.out)
-    with jax.default_device(device):
-        return _train(config, dataset, device, say, watch)
+    setup = prepare(config, say)
+    with jax.default_device(setup.device):
+        return _train(setup, watch)
 
 
-def _train(
-    config: FullConfig,
-    dataset: Dataset,
-    device: Device,
-    say: Callable[[str], None],
-    watch: Callable[[Epochs, int], Epochs],
-) -> Result:
+def _train(setup: Setup, watch: Callable[[Epochs, int], Epochs]) -> Result:
     """Puts the parts together, and takes them apart again into files however it ends."""
-    if config.target is not None:
-        dataset = dataset._replace(
-            train=one_against_the_rest(dataset.train, config.target),
-            test=one_against_the_rest(dataset.test, config.target),
-        )
-    num_examples, num_features = dataset.train.inputs.shape
-    model = build_model(config, num_features, dataset.num_classes)
-    loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
+    config, device, dataset, model, loss = setup
     params = jax.jit(model.init)(jax.random.key(config.seed))
     state = init_state(params, build_optimizer(config))
-    say(f"data    {_describe_data(config, dataset)}")
-    say(f"model   {_describe_model(config, state.params)}")
     program = compile_program(
-        build_step(config, model.apply),
-        model.apply,
-        loss,
-        state,
-        dataset,
-        config.batch_size,
+        build_step(config, model.apply), model.apply, loss, state, dataset, config.batch_size
     )
+    num_examples = len(dataset.train.targets)
     epochs = fit(
         state,
         train_epoch=program.train_epoch,
@@ -409,6 +431,11 @@ def summarise(
     }
 
 
+def as_options(config: TrainConfig) -> dict[str, Any]:
+    """What `config.json` holds."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
+
+
 def save(
     folder: Path,
     config: FullConfig,
@@ -417,11 +444,10 @@ def save(
     summary: dict[str, Any],
 ) -> None:
     """Writes the files that a run leaves behind, once all of them could be made."""
-    options = {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
     title = f"{config.dataset}, {config.model}"
     lines = [artifacts.as_json(info._asdict()) for info in history]
     contents = {
-        "config.json": artifacts.as_json(options, indent=2),
+        "config.json": artifacts.as_json(as_options(config), indent=2),
         "metrics.jsonl": b"".join(lines),
         "params.safetensors": artifacts.as_safetensors(params),
         "curves.png": artifacts.as_curves(history, title=title),
@@ -445,7 +471,8 @@ def _describe_data(config: FullConfig, dataset: Dataset) -> str:
     )
 
 
-def _describe_model(config: FullConfig, params: Params) -> str:
+def _describe_model(config: FullConfig, model: Model) -> str:
+    params = jax.eval_shape(model.init, jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     layers = "".join(f" {units}" for units in config.hidden or ())
     activation = f" {config.activation}" if config.activation else ""

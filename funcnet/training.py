@@ -10,7 +10,7 @@ epoch is `lax.scan` over exactly the step that a Python loop would call.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -50,13 +50,16 @@ class StepInfo(NamedTuple):
     """What a person wants to see of a step, or, with a leading axis, of an epoch's steps.
 
     Attributes:
-      loss: the mean loss of the batch, before the update.
+      loss: the mean loss of the batch, before the update; of each model, where there are many.
     """
 
     loss: Float[Array, "*steps"]
 
 
-TrainStep = Callable[[TrainState, Examples], tuple[TrainState, StepInfo]]
+State: TypeAlias = Any
+"""What a step hands to the next: a `TrainState`, or many of them, as a sweep has."""
+
+TrainStep = Callable[[State, Examples], tuple[State, StepInfo]]
 """`train_step(state, batch) -> (state, info)`."""
 
 
@@ -174,9 +177,9 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
     """
 
     def train_epoch(
-        state: TrainState, examples: Examples, order: Int[ArrayLike, "order"], *, batch_size: int
-    ) -> tuple[TrainState, StepInfo]:
-        def step_on(state: TrainState, indices: Array) -> tuple[TrainState, StepInfo]:
+        state: State, examples: Examples, order: Int[ArrayLike, "order"], *, batch_size: int
+    ) -> tuple[State, StepInfo]:
+        def step_on(state: State, indices: Array) -> tuple[State, StepInfo]:
             batch = jax.tree.map(lambda a: a.at[indices].get(mode="promise_in_bounds"), on_device)
             return step(state, batch)
 
@@ -189,7 +192,7 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
         if not len(rest):
             return state, info
         state, last = step_on(state, rest)
-        return state, StepInfo(loss=jnp.append(info.loss, last.loss))
+        return state, StepInfo(loss=jnp.concatenate([info.loss, last.loss[None]]))
 
     return jax.jit(train_epoch, static_argnames="batch_size")
 

@@ -23,8 +23,9 @@ ROWS = [
     },
     {"models", "chain_rule", "tape", "paths", "gradcheck"},
     {"training", "artifacts", "graph"},
-    {"fit", "render"},
+    {"fit", "render", "sweep"},
     {"run", "console"},
+    {"tuning"},
     {"__init__"},
 ]
 EXCEPTIONS = {

@@ -1,0 +1,202 @@
+"""A sweep from the command line: settings are parsed, compared on held-out examples, and chosen.
+
+    python scripts/train.py --sweep learning_rate=0.01,0.03,0.1,0.3 seed=0:8
+
+The models learn from nine tenths of each class of the training examples and are compared on the
+tenth that is left. The test examples are seen once, by the model that was chosen.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from funcnet import artifacts, sweep
+from funcnet.base import one_of
+from funcnet.data import split
+from funcnet.files import write_whole
+from funcnet.run import OPTIMIZERS, FullConfig, Setup, TrainConfig, as_options, prepare
+from funcnet.sweep import SweepResult
+from funcnet.training import evaluate
+
+AXES = {"learning_rate": "learning_rates", "seed": "seeds", "l2": "l2s", "scale": "scales"}
+"""What can be swept: its name on the command line, and in `sweep.fit`."""
+
+VALIDATION_SHARE = 0.1
+"""How much of each class is held out for the comparison."""
+
+HEADER = "learning rate          l2       scale  validation accuracy"
+
+
+class Setting(NamedTuple):
+    """What the models of one row of the table share: all but the seed."""
+
+    learning_rate: float
+    l2: float
+    scale: float
+
+    def __str__(self) -> str:
+        """As a legend names it."""
+        return f"learning rate {self.learning_rate:g}, l2 {self.l2:g}, scale {self.scale:g}"
+
+
+def parse_sweep(specifications: Sequence[str]) -> dict[str, list[float] | list[int]]:
+    """What `--sweep` says, as arguments of `sweep.fit`.
+
+    >>> parse_sweep(["learning_rate=0.1,0.3", "seed=0:4"])
+    {'learning_rates': [0.1, 0.3], 'seeds': [0, 1, 2, 3]}
+
+    Raises:
+      ValueError: nothing, an unknown name, one that comes twice, or values that are not numbers.
+    """
+    axes: dict[str, Any] = {}
+    for specification in specifications or [""]:
+        name, _, values = specification.partition("=")
+        axis = AXES[one_of("--sweep", name.replace("-", "_"), AXES)]
+        if axis in axes:
+            raise ValueError(f"--sweep: expected {name} once; got it again in {specification!r}.")
+        axes[axis] = _numbers(values, int if axis == "seeds" else float, specification)
+    return axes
+
+
+def tune(
+    config: TrainConfig,
+    *,
+    say: Callable[[str], None] = print,
+    watch: Callable[[Iterable[int]], Iterable[int]] = lambda epochs: epochs,
+) -> dict[str, Any]:
+    """Trains every setting of `config.sweep`, shows them in a table, and keeps the best model.
+
+    The best setting has the highest mean validation accuracy over its seeds; of its models the one
+    is kept whose own is the highest.
+
+    Args:
+      config: what to train; where `sweep` names no learning rate or seed, its own is taken.
+      say: takes the lines to print.
+      watch: wraps the epochs, to show them as they pass.
+
+    Returns:
+      What `summary.json` in `config.out` holds.
+
+    >>> config = TrainConfig(sweep=("learning_rate=0.001,0.3",), epochs=3)
+    >>> tune(config, say=lambda line: None)["learning_rate"]
+    0.3
+
+    Raises:
+      ValueError: the configuration, the settings or the data can't be used.
+      OSError: a file, or the network, can't be used.
+    """
+    axes = parse_sweep(config.sweep or ())
+    if config.gradients != "jax":
+        raise ValueError(f"--gradients: expected jax with --sweep; got {config.gradients}.")
+    setup = prepare(config, say)
+    options: FullConfig = setup.config
+    train, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
+    with jax.default_device(setup.device):
+        result = sweep.fit(
+            setup.model,
+            setup.loss,
+            train,
+            validation=validation,
+            optimizer=OPTIMIZERS[options.optimizer],
+            epochs=options.epochs,
+            batch_size=min(options.batch_size, len(train.targets)),
+            order_seed=options.seed,
+            watch=watch,
+            **{"learning_rates": [options.learning_rate], "seeds": [options.seed], **axes},
+        )
+        groups = group_by_setting(result)
+        for line in as_table(groups, result):
+            say(line)
+        summary = _keep(setup, result, groups)
+    best = Setting(summary["learning_rate"], summary["l2"], summary["scale"])
+    say(f"best: {best}, seed {summary['seed']}")
+    return summary
+
+
+def group_by_setting(result: SweepResult) -> dict[Setting, np.ndarray]:
+    """Each setting, and the indices of its models, one a seed."""
+    groups: dict[Setting, list[int]] = {}
+    rates, _, l2s, scales = (map(_shortest, np.asarray(column)) for column in result.settings)
+    for index, values in enumerate(zip(rates, l2s, scales, strict=True)):
+        groups.setdefault(Setting(*values), []).append(index)
+    return {setting: np.array(indices) for setting, indices in groups.items()}
+
+
+def as_table(groups: dict[Setting, np.ndarray], result: SweepResult) -> Iterator[str]:
+    """A row a setting: the last epoch's validation accuracies, mean and standard deviation."""
+    num_seeds = len(next(iter(groups.values())))
+    yield f"{HEADER}, mean ± deviation of {num_seeds} seeds" if num_seeds > 1 else HEADER
+    for setting, models in groups.items():
+        accuracies = result.validation_accuracy[models, -1]
+        spread = f" ± {accuracies.std():.4f}" if num_seeds > 1 else ""
+        rate, l2, scale = setting
+        yield f"{rate:13g}  {l2:10g}  {scale:10g}  {accuracies.mean():.4f}{spread}"
+
+
+def _keep(setup: Setup, result: SweepResult, groups: dict[Setting, np.ndarray]) -> dict[str, Any]:
+    """Chooses the best model, tests it, and leaves its files; what `summary.json` holds."""
+    accuracies = np.asarray(result.validation_accuracy)[:, -1]
+    setting = max(groups, key=lambda setting: accuracies[groups[setting]].mean())
+    best = max(groups[setting], key=lambda model: accuracies[model])
+    params = jax.tree.map(lambda leaf: leaf[best], result.params)
+    test = evaluate(setup.model.apply, setup.loss, params, setup.dataset.test)
+    summary = {
+        "test_accuracy": test.accuracy,
+        "test_correct": int(test.correct),
+        "test_examples": int(test.examples),
+        "test_loss": test.loss,
+        "validation_accuracy": accuracies[best].item(),
+        **setting._asdict(),
+        "seed": result.settings.seed[best].item(),
+        "models": len(accuracies),
+    }
+    folder = setup.config.out
+    if folder is not None:
+        accuracy = np.asarray(result.validation_accuracy)
+        curves = {str(setting): accuracy[models] for setting, models in groups.items()}
+        contents = {
+            "config.json": artifacts.as_json(as_options(setup.config), indent=2),
+            "sweep.json": artifacts.as_json(_as_record(result)),
+            "params.safetensors": artifacts.as_safetensors(params),
+            "curves.png": artifacts.as_sweep_curves(curves, title=_title(setup.config)),
+            "summary.json": artifacts.as_json(summary, indent=2),
+        }
+        for name, content in contents.items():
+            write_whole(folder / name, content)
+    return summary
+
+
+def _as_record(result: SweepResult) -> dict[str, Any]:
+    """The settings, and each model's losses and accuracies, an entry a model."""
+    columns = {
+        **result.settings._asdict(),
+        "train_loss": result.train_loss,
+        "validation_loss": result.validation_loss,
+        "validation_accuracy": result.validation_accuracy,
+    }
+    return {name: np.asarray(column).tolist() for name, column in columns.items()}
+
+
+def _title(config: FullConfig) -> str:
+    return f"{config.dataset}, {config.model}"
+
+
+def _numbers(text: str, number: type, specification: str) -> list[Any]:
+    """`0.1,0.3`, or for whole numbers also `0:8`, a range."""
+    try:
+        if number is int and ":" in text:
+            first, end = (int(bound) for bound in text.split(":"))
+            return list(range(first, end))
+        return [number(value) for value in text.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            "--sweep: expected NAME=NUMBER,NUMBER,... as in learning_rate=0.1,0.3, or "
+            f"seed=FIRST:END as in seed=0:8; got {specification!r}."
+        ) from error
+
+
+def _shortest(number: np.floating) -> float:
+    """0.3 for the float32 that is nearest to it, not 0.30000001192092896."""
+    return float(str(number))

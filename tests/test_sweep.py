@@ -1,0 +1,123 @@
+"""A sweep's models against the same models, trained alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import funcnet as fn
+from funcnet import sweep
+from funcnet.training import epoch_order, evaluate, init_state, make_train_epoch, make_train_step
+
+LOSS = fn.losses.softmax_cross_entropy
+MODELS = {
+    "softmax": fn.models.softmax_regression(64, 10),
+    "mlp": fn.models.mlp([64, 16, 10], activation="tanh"),
+    "maxout": fn.models.mlp([64, 12, 10], activation="maxout"),
+}
+OPTIMIZERS = {"sgd": optax.sgd, "momentum": lambda rate: optax.sgd(rate, momentum=0.9)}
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return fn.data.split(fn.data.load("digits").train, share=0.2)
+
+
+def trained_alone(model, setting, optimizer, train, *, epochs, batch_size):
+    """The oracle: the ordinary step and epoch, one model, its settings written into them."""
+    rate, seed, l2, scale = (value.item() for value in setting)
+    transformation = optax.chain(optax.add_decayed_weights(l2), optimizer(rate))
+    params = jax.tree.map(lambda p: scale * p, model.init(jax.random.key(seed)))
+    state = init_state(params, transformation)
+    train_epoch = make_train_epoch(make_train_step(model.apply, LOSS, transformation))
+    for epoch in range(epochs):
+        order = epoch_order(seed=5, epoch=epoch, num_examples=len(train.targets))
+        state, info = train_epoch(state, train, order, batch_size=batch_size)
+    return state.params, info.loss
+
+
+def relative_error(actual, expected):
+    """Of the worst leaf: the largest difference over the leaf's largest entry."""
+    errors = jax.tree.map(lambda a, e: np.abs(a - e).max() / np.abs(e).max(), actual, expected)
+    return max(jax.tree.leaves(errors))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_model_is_that_of_its_own_training(name, optimizer, examples):
+    model, (train, validation) = MODELS[name], examples
+    options = {"epochs": 3, "batch_size": 100}  # 1,149 examples: the last batch is ragged
+    result = sweep.fit(
+        model, LOSS, train, validation=validation, optimizer=OPTIMIZERS[optimizer], order_seed=5,
+        learning_rates=[0.02, 0.1], seeds=[0, 7], l2s=[0.0, 0.01], scales=[1.0, 0.5], **options,
+    )  # fmt: skip
+    assert len(result.settings.seed) == 16
+    for index in (0, 3, 6, 9, 15):
+        setting = jax.tree.map(lambda column, i=index: column[i], result.settings)
+        params, step_losses = trained_alone(model, setting, OPTIMIZERS[optimizer], train, **options)
+        swept = jax.tree.map(lambda leaf, i=index: leaf[i], result.params)
+        assert relative_error(swept, params) < 1e-5
+        alone = evaluate(model.apply, LOSS, params, validation)
+        np.testing.assert_allclose(result.validation_accuracy[index, -1], alone.accuracy, rtol=1e-6)
+        np.testing.assert_allclose(result.validation_loss[index, -1], alone.loss, rtol=1e-4)
+        mean = (step_losses[:-1].sum() * 100 + step_losses[-1] * 49) / 1149
+        np.testing.assert_allclose(result.train_loss[index, -1], mean, rtol=1e-5)
+
+
+def test_a_sweep_that_is_cut_gives_the_same_models(examples):
+    train, validation = examples
+
+    def fit(**options):
+        return sweep.fit(
+            MODELS["softmax"], LOSS, train, validation=validation, learning_rates=[0.1, 0.3],
+            seeds=range(3), epochs=2, **options,
+        )  # fmt: skip
+
+    passed = []
+
+    def watch(epochs):
+        passed.append(len(epochs))
+        return epochs
+
+    whole = fit(watch=watch)
+    cut = fit(watch=watch, memory=430_000)
+    assert passed[0] == 2
+    assert len(passed[1:]) > 1
+    assert relative_error(cut.params, whole.params) < 1e-5
+    np.testing.assert_array_equal(cut.settings.seed, whole.settings.seed)
+    with pytest.raises(ValueError, match=r"memory: expected [\d,]+ bytes or more.*; 10 may be"):
+        fit(memory=10)
+
+
+def test_an_l2_weight_shrinks_the_parameters(examples):
+    train, validation = examples
+    result = sweep.fit(
+        MODELS["softmax"], LOSS, train, validation=validation, learning_rates=[0.1], seeds=[0],
+        l2s=[0.0, 0.1, 1.0], epochs=3,
+    )  # fmt: skip
+    norms = jnp.linalg.norm(result.params.weight, axis=(1, 2))
+    assert norms[0] > norms[1] > norms[2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"learning_rates": []}, "learning_rates: expected one number or more; got none"),
+        (
+            {"learning_rates": [0.1, -1.0]},
+            "learning_rates: expected numbers that are positive; got -1",
+        ),
+        ({"learning_rates": [float("nan")]}, "learning_rates: .*; got nan"),
+        ({"seeds": [2**32]}, r"seeds: .* whole, 0 to 2\^32 - 1; got 4294967296"),
+        ({"seeds": [-1]}, "seeds: .*; got -1"),
+        ({"l2s": [-0.1]}, "l2s: expected numbers that are not negative; got -0.1"),
+        ({"scales": [0.0]}, "scales: expected numbers that are positive; got 0.0"),
+        ({"epochs": 0}, "epochs: expected a positive integer; got 0"),
+    ],
+)
+def test_settings_that_cannot_be_trained_with(changed, message, examples):
+    train, validation = examples
+    options = {"learning_rates": [0.1], "seeds": [0], **changed}
+    with pytest.raises(ValueError, match=message):
+        sweep.fit(MODELS["softmax"], LOSS, train, validation=validation, **options)

@@ -1,0 +1,93 @@
+"""A sweep from the command line: what is chosen, what is left behind, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import funcnet as fn
+from funcnet import sweep
+from funcnet.run import TrainConfig
+from funcnet.tuning import parse_sweep, tune
+
+
+def test_the_best_setting_is_kept_and_tested_once(tmp_path):
+    lines = []
+    config = TrainConfig(
+        sweep=("learning_rate=0.001,0.3", "seed=0:3", "l2=0,0.5"), epochs=3, out=tmp_path
+    )
+    summary = tune(config, say=lines.append)
+    assert (summary["learning_rate"], summary["l2"], summary["models"]) == (0.3, 0.0, 12)
+    assert summary["test_accuracy"] > 0.85
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+
+    record = json.loads((tmp_path / "sweep.json").read_text())
+    assert np.shape(record["validation_accuracy"]) == (12, 3)
+    last = np.array(record["validation_accuracy"])[:, -1]
+    rows = [line for line in lines if "±" in line][1:]
+    assert len(rows) == 4
+    for index, row in enumerate(rows):  # the seeds of a setting lie side by side
+        models = last[3 * index : 3 * index + 3]
+        assert f"{models.mean():.4f} ± {models.std():.4f}" in row
+    best = [i for i in range(12) if record["learning_rate"][i] > 0.1 and record["l2"][i] == 0]
+    assert summary["validation_accuracy"] == max(last[best])
+
+    params = load_file(tmp_path / "params.safetensors")
+    logits = fn.data.load("digits").test.inputs @ params["weight"].T + params["bias"][None]
+    right = logits.argmax(axis=1) == fn.data.load("digits").test.targets
+    assert right.sum() == summary["test_correct"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_models_are_compared_on_examples_they_do_not_learn_from(monkeypatch):
+    """And never on the test examples."""
+    seen = {}
+
+    def fit(model, loss, data, *, validation, **options):
+        seen.update(train=data, validation=validation)
+        return original(model, loss, data, validation=validation, **options)
+
+    original = sweep.fit
+    monkeypatch.setattr(sweep, "fit", fit)
+    _ = tune(TrainConfig(sweep=("seed=0:2",), epochs=1), say=lambda line: None)
+    digits = fn.data.load("digits")
+    pixels = {
+        name: {row.tobytes() for row in examples.inputs}
+        for name, examples in (*seen.items(), ("test", digits.test))
+    }
+    assert len(seen["train"].targets) + len(seen["validation"].targets) == 1437
+    assert not pixels["validation"] & pixels["train"]
+    assert not pixels["test"] & (pixels["validation"] | pixels["train"])
+
+
+def test_the_target_of_logistic_is_swept_as_it_is_trained():
+    config = TrainConfig(model="logistic", target=3, sweep=("seed=0:2",), epochs=2)
+    assert tune(config, say=lambda line: None)["test_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("specifications", "message"),
+    [
+        ((), "--sweep: expected one of learning_rate, seed, l2, scale; got ''"),
+        (["learning_rte=1"], "--sweep: .*Did you mean 'learning_rate'"),
+        (["seed=1", "seed=2"], "--sweep: expected seed once; got it again in 'seed=2'"),
+        (["learning_rate=0.1,x"], "--sweep: expected NAME=NUMBER.*got 'learning_rate=0.1,x'"),
+        (["seed=0:1:2"], "--sweep: expected NAME=NUMBER.*got 'seed=0:1:2'"),
+        (["seed=0.5"], "--sweep: expected NAME=NUMBER.*got 'seed=0.5'"),
+        (["seed"], "--sweep: expected NAME=NUMBER.*got 'seed'"),
+        (["l2=0:3"], "--sweep: expected NAME=NUMBER.*got 'l2=0:3'"),
+    ],
+)
+def test_what_cannot_be_swept(specifications, message):
+    with pytest.raises(ValueError, match=message):
+        parse_sweep(specifications)
+
+
+def test_gradients_by_hand_are_not_swept():
+    with pytest.raises(ValueError, match="--gradients: expected jax with --sweep; got hand"):
+        tune(TrainConfig(sweep=("seed=0:2",), gradients="hand"))
+
+
+def test_a_dash_and_an_underscore_are_one():
+    assert parse_sweep(["learning-rate=1e-2"]) == {"learning_rates": [0.01]}
