@@ -112,12 +112,12 @@ def as_sweep_curves(
         epochs = np.arange(1, accuracy.shape[1] + 1)
         mean, deviation = accuracy.mean(axis=0), accuracy.std(axis=0)
         (line,) = axes.plot(epochs, mean, label=label)
-        axes.fill_between(
+        _ = axes.fill_between(
             epochs, mean - deviation, mean + deviation, alpha=0.2, fc=line.get_color()
         )
-    axes.set(xlabel="epoch", ylabel="validation accuracy", title=title)
+    _ = axes.set(xlabel="epoch", ylabel="validation accuracy", title=title)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(frameon=False, loc="outside right upper", fontsize="small")
+    _ = figure.legend(frameon=False, loc="outside right upper", fontsize="small")
     return _as_png(figure)
 
 

@@ -1,0 +1,67 @@
+"""Equinox, with a jitted step in a Python loop and the examples on the device."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from peers import Contestant, Data, Task, Weights, batches, is_right
+
+
+class Network(eqx.Module):
+    """Linear layers with ReLU between them."""
+
+    layers: list[eqx.nn.Linear]
+
+    def __init__(self, weights: Weights) -> None:
+        """Layers of these weights."""
+        self.layers = [
+            eqx.tree_at(
+                lambda layer: (layer.weight, layer.bias),
+                eqx.nn.Linear(*W.shape[::-1], key=jax.random.key(0)),
+                (jnp.array(W), jnp.array(b)),
+            )
+            for W, b in weights
+        ]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The logits of one example."""
+        for layer in self.layers[:-1]:
+            x = jax.nn.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def start(task: Task, data: Data, weights: Weights) -> Contestant:
+    """The training loop of Equinox's MNIST tutorial."""
+    model = Network(weights)
+    optimizer = optax.sgd(task.learning_rate)
+    opt_state = optimizer.init(eqx.filter(model, eqx.is_array))
+    x_train, y_train = jnp.array(data.x_train, jnp.float32) / 255, jnp.array(data.y_train)
+    rng = np.random.default_rng(0)
+
+    def loss(model: Network, x: jax.Array, y: jax.Array) -> jax.Array:
+        logits = jax.vmap(model)(x)
+        if task.sizes[-1] == 1:
+            return optax.sigmoid_binary_cross_entropy(logits[:, 0], y).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    @eqx.filter_jit
+    def train_step(
+        model: Network, opt_state: optax.OptState, x: jax.Array, y: jax.Array
+    ) -> tuple[Network, optax.OptState]:
+        gradients = eqx.filter_grad(loss)(model, x, y)
+        updates, opt_state = optimizer.update(gradients, opt_state)
+        return eqx.apply_updates(model, updates), opt_state
+
+    def train_epoch() -> None:
+        nonlocal model, opt_state
+        for batch in batches(rng.permutation(len(x_train)), task.batch_size):
+            model, opt_state = train_step(model, opt_state, x_train[batch], y_train[batch])
+        _ = jax.block_until_ready(eqx.filter(model, eqx.is_array))
+
+    def accuracy() -> float:
+        logits = np.asarray(jax.vmap(model)(jnp.array(data.x_test, jnp.float32) / 255))
+        return is_right(logits, data.y_test).mean()
+
+    return train_epoch, accuracy

@@ -1,0 +1,24 @@
+"""PyTorch, with the DataLoader of its tutorials."""
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from peers import Contestant, Data, Task, Weights
+from peers.pytorch_in_memory import accuracy_of, cost, network, place, synchronise, tensors
+
+
+def start(task: Task, data: Data, weights: Weights) -> Contestant:
+    """The training loop of PyTorch's tutorials."""
+    net = network(task, weights)
+    optimizer = torch.optim.SGD(net.parameters(), lr=task.learning_rate)
+    on_host = tensors(task._replace(device="cpu"), data.x_train, data.y_train)
+    loader = DataLoader(TensorDataset(*on_host), batch_size=task.batch_size, shuffle=True)
+
+    def train_epoch() -> None:
+        for x, y in loader:
+            optimizer.zero_grad()
+            cost(task, net(x.to(place(task))), y.to(place(task))).backward()
+            optimizer.step()
+        synchronise(task)
+
+    return train_epoch, lambda: accuracy_of(net, task, data)

@@ -1,0 +1,67 @@
+"""PyTorch, with all examples as one tensor that is indexed by a permutation."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from peers import Contestant, Data, Task, Weights
+
+
+def network(task: Task, weights: Weights) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    layers: list[nn.Module] = []
+    for W, b in weights:
+        linear = nn.Linear(W.shape[1], W.shape[0])
+        linear.load_state_dict({"weight": torch.from_numpy(W), "bias": torch.from_numpy(b)})
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).to(place(task))
+
+
+def place(task: Task) -> torch.device:
+    """The device of a task."""
+    return torch.device("cuda" if task.device == "gpu" else "cpu")
+
+
+def tensors(task: Task, x: object, y: object) -> tuple[torch.Tensor, torch.Tensor]:
+    """Intensities from 0 to 1, and labels as the loss wants them."""
+    labels = torch.tensor(y, device=place(task))
+    labels = labels.float() if task.sizes[-1] == 1 else labels.long()
+    return torch.tensor(x, device=place(task)).float() / 255, labels
+
+
+def cost(task: Task, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean cross entropy of a batch."""
+    if task.sizes[-1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels)
+    return F.cross_entropy(logits, labels)
+
+
+def accuracy_of(net: nn.Module, task: Task, data: Data) -> float:
+    """The share of the test examples classified right."""
+    x, y = tensors(task, data.x_test, data.y_test)
+    with torch.no_grad():
+        logits = net(x)
+    predicted = logits[:, 0] > 0 if task.sizes[-1] == 1 else logits.argmax(dim=1)
+    return (predicted == y).float().mean().item()
+
+
+def synchronise(task: Task) -> None:
+    """Waits until the device is done."""
+    if task.device == "gpu":
+        torch.cuda.synchronize()
+
+
+def start(task: Task, data: Data, weights: Weights) -> Contestant:
+    """The training loop of PyTorch's tutorials, over batches of an index."""
+    net = network(task, weights)
+    optimizer = torch.optim.SGD(net.parameters(), lr=task.learning_rate)
+    x, y = tensors(task, data.x_train, data.y_train)
+
+    def train_epoch() -> None:
+        for indices in torch.randperm(len(x), device=x.device).split(task.batch_size):
+            optimizer.zero_grad()
+            cost(task, net(x[indices]), y[indices]).backward()
+            optimizer.step()
+        synchronise(task)
+
+    return train_epoch, lambda: accuracy_of(net, task, data)

@@ -1,0 +1,28 @@
+"""scikit-learn's SGDClassifier: a step an example, one classifier a class.
+
+It has no batches. A step of a batch moves by the mean of its examples' gradients; here each example
+moves by its own, with the learning rate over the batch size.
+"""
+
+import numpy as np
+from sklearn.linear_model import SGDClassifier
+
+from peers import Contestant, Data, Task, Weights
+
+
+def start(task: Task, data: Data, weights: Weights) -> Contestant:
+    """`partial_fit` is one pass over the examples, shuffled."""
+    if len(task.sizes) > 2:
+        raise NotImplementedError("SGDClassifier is a linear model.")
+    del weights
+    rate = task.learning_rate / task.batch_size
+    classifier = SGDClassifier(
+        loss="log_loss", alpha=0, penalty=None, learning_rate="constant", eta0=rate, random_state=0
+    )
+    x_train, x_test = (x.astype(np.float32) / 255 for x in (data.x_train, data.x_test))
+    classes = np.unique(data.y_train)
+
+    def train_epoch() -> None:
+        _ = classifier.partial_fit(x_train, data.y_train, classes=classes)
+
+    return train_epoch, lambda: classifier.score(x_test, data.y_test)
