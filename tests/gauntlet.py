@@ -2,13 +2,14 @@
 
     python tests/gauntlet.py
 
-runs the table through funcnet and through `jax.test_util.check_grads`, and counts.
+runs the table through funcnet and through the checkers of JAX, chex and PyTorch, and counts.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -224,6 +225,40 @@ def verdict_of_jax(case: Case) -> bool:
     return True
 
 
+def verdict_of_chex(case: Case) -> bool:
+    if case.hand is not None:
+        raise TypeError("assert_numerical_grads: takes no gradient by hand")
+    args = jax.tree.map(jnp.asarray, case.args)
+    chex.assert_numerical_grads(case.function, args, order=case.order, modes=["rev"])
+    return True
+
+
+def verdict_of_torch(case: Case) -> bool:
+    """`gradcheck` of the function as one of PyTorch's, its backward from JAX or by hand."""
+    import torch
+
+    (x,) = case.args
+    backward = case.hand or jax.grad(case.function)
+
+    class Wrapped(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return torch.from_numpy(np.array(case.function(jnp.asarray(x.numpy()))))
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            (x,) = ctx.saved_tensors
+            return torch.from_numpy(np.array(backward(jnp.asarray(x.numpy())))) * g
+
+    argument = torch.from_numpy(np.array(x)).requires_grad_()
+    checker = torch.autograd.gradcheck if case.order == 1 else torch.autograd.gradgradcheck
+    try:  # the full check evaluates the function twice an element
+        return checker(Wrapped.apply, (argument,), fast_mode=argument.numel() > 10_000)
+    except torch.autograd.gradcheck.GradcheckError:
+        return False
+
+
 def count(verdict: Callable[[Case], bool]) -> dict[str, int]:
     """False alarms, misses, and the cases that the checker cannot take."""
     outcome = {"false alarms": 0, "misses": 0, "cannot take": 0}
@@ -242,5 +277,7 @@ def count(verdict: Callable[[Case], bool]) -> dict[str, int]:
 
 if __name__ == "__main__":
     print(f"{len(CASES)} cases")
-    print("funcnet.check_gradients  ", count(verdict_of_funcnet))
-    print("jax.test_util.check_grads", count(verdict_of_jax))
+    print("funcnet.check_gradients     ", count(verdict_of_funcnet))
+    print("jax.test_util.check_grads   ", count(verdict_of_jax))
+    print("chex.assert_numerical_grads ", count(verdict_of_chex))
+    print("torch.autograd.gradcheck    ", count(verdict_of_torch))
