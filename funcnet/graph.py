@@ -25,7 +25,7 @@ from jaxtyping import Array, Shaped
 
 from funcnet import notation
 from funcnet.base import one_of
-from funcnet.nodes import Edge, Node, is_differentiable
+from funcnet.nodes import Edge, Node, is_differentiable, is_number
 from funcnet.paths import ChainRule, chain_rule
 from funcnet.source import evaluations
 from funcnet.tape import Backward, Operation, Tape, evaluate, sweep
@@ -369,6 +369,10 @@ def _build(
     def text(place: int) -> str:
         return notation.number(tape.values[place]) if place in tape.literals else names[place]
 
+    def number(place: int) -> str:
+        value = tape.values[place]
+        return notation.operand(value) if is_number(value) else text(place)
+
     def node(place: int) -> Node:
         operation, value = made_by.get(place), tape.values[place]
         operands = operation.operands if operation else ()
@@ -383,7 +387,8 @@ def _build(
             value=value,
             adjoint=adjoint,
             source=operation.stack.source if operation else None,
-            expression=_expression(operation, [text(i) for i in operands]) if operation else kind,
+            expression=_expression(operation, map(text, operands)) if operation else kind,
+            numbers=_expression(operation, map(number, operands)) if operation else kind,
             part_of=names[owners[place]] if place in owners else None,
             turn=operation.turn if operation else (),
         )
@@ -408,8 +413,8 @@ def _build(
     )
 
 
-def _expression(operation: Operation, operands: list[str]) -> str:
-    return notation.expression(operation.name, operands, operation.parameters)
+def _expression(operation: Operation, operands: Iterable[str]) -> str:
+    return notation.expression(operation.name, list(operands), operation.parameters)
 
 
 def _edges(
@@ -547,8 +552,9 @@ def _check_callable(what: str, function: Any) -> None:
 
 
 def _check_array(name: str, leaf: Any) -> None:
-    if isinstance(leaf, np.ndarray | np.generic | jax.Array | bool | int | float | complex) and (
-        getattr(leaf, "dtype", np.dtype(float)).kind != "O"
+    numbers = jax.Array | bool | int | float | complex
+    if isinstance(leaf, numbers) or (
+        isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "biufcV"
     ):
         return
     raise TypeError(

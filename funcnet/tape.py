@@ -265,7 +265,8 @@ def _through_vjp(
         return tuple(next(received) if want else None for want in wanted)
 
     return Local(
-        formulas=(f"vjp of {operation.name}",) * len(wanted),
+        formulas=(("" if operation.elementwise else "ȳ, by the ") + f"vjp of {operation.name}",)
+        * len(wanted),
         elementwise=(operation.elementwise,) * len(wanted),
         by_hand=False,
         pull=pull,

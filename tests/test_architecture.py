@@ -23,8 +23,8 @@ ROWS = [
     },
     {"models", "chain_rule", "tape", "paths", "gradcheck"},
     {"training", "artifacts", "graph"},
-    {"fit", "render", "sweep"},
-    {"run", "console"},
+    {"fit", "drawing", "equations", "sweep"},
+    {"run", "console", "render"},
     {"tuning"},
     {"__init__"},
 ]
