@@ -215,7 +215,11 @@ def _reduce_extremum(a: Array, *, axes: tuple[int, ...], **_: Any) -> tuple[Rule
 
 
 def _broadcast_in_dim(
-    a: Array, *_: Any, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...], **__: Any
+    a: Array,
+    *_: Any,
+    shape: tuple[int, ...],
+    broadcast_dimensions: tuple[int | np.integer, ...],
+    **__: Any,
 ) -> tuple[Rule, ...]:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
     stretched = tuple(i for i, j in enumerate(broadcast_dimensions) if a.shape[i] != shape[j])
