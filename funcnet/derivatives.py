@@ -5,8 +5,8 @@ receives: `ā = ȳ · ∂y/∂a`. Elementwise operations have a derivative that 
 the others are linear maps, and their rule is the transposed map. `jax` is used for its arrays
 alone: nothing in this file differentiates.
 
-Where a function has a kink the rules follow the primitive: half to each operand at a tie of `max`,
-0 for `abs` at 0.
+Where a function has a kink the rules follow JAX, half to each operand at a tie of `max`, but for
+one that follows PyTorch: `abs` has slope 0 at 0, where JAX has 1.
 """
 
 import math

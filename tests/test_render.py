@@ -1,8 +1,14 @@
 """Pictures hold the graph's numbers, and never take a name for markup."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import funcnet as fn
+
+SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "trace_graph.py"
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -18,3 +24,19 @@ def test_the_record_is_json_with_the_numbers():
     record = json.loads(json.dumps(fn.render.record(fn.trace(lambda x: x * x)(3.0))))
     assert [node["exact_adjoint"] for node in record["nodes"]] == [6.0, 1.0]
     assert fn.render.dot(fn.trace(lambda x: x * x)(3.0)).startswith("digraph {")
+
+
+def test_two_processes_draw_the_same(tmp_path):
+    pages = [tmp_path / "1.html", tmp_path / "2.html"]
+    drawing = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, "--example", "mlp", "--out", page],
+            env=os.environ | {"PYTHONHASHSEED": page.stem},
+            stdout=subprocess.PIPE,
+        )
+        for page in pages
+    ]
+    first, second = (process.communicate()[0] for process in drawing)
+    assert b"log_softmax" in first
+    assert first == second
+    assert pages[0].read_bytes() == pages[1].read_bytes()
