@@ -127,12 +127,17 @@ def _data(graph: Graph, boxes: Sequence[Box]) -> dict[str, Any]:
                     "adjoint": _heat_map(box.node.adjoint),
                 },
                 "chain": _chain(graph, box.node),
-                "uses": [_edge_data(e, graph.nodes) for e in graph.uses.get(box.node.index, ())],
+                "uses": _uses(graph, box.node),
             }
             for box in boxes
         ],
         "steps": list(_steps(graph, boxes)),
     }
+
+
+def _uses(graph: Graph, node: Node) -> list[dict[str, Any]]:
+    """What a node receives, in the order of the program."""
+    return [_edge_data(edge, graph.nodes) for edge in graph.uses.get(node.index, ())[::-1]]
 
 
 def _chain(graph: Graph, node: Node) -> str:
