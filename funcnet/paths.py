@@ -109,19 +109,20 @@ def chain_rule(
         if node.part_of is None or node is output:
             counts[node.index] = sum(counts.get(child, 0) for child, _ in down(node.index))
 
-    def paths_from(index: int) -> Iterator[tuple[Factor, ...]]:
-        if index == variable.index:
-            yield ()
-            return
-        for child, factor in down(index):
-            if counts.get(child):
-                yield from ((factor, *rest) for rest in paths_from(child))
+    def paths() -> Iterator[tuple[Factor, ...]]:
+        begun: list[tuple[int, tuple[Factor, ...]]] = [(output.index, ())]
+        while begun:
+            index, path = begun.pop()
+            if index == variable.index:
+                yield path
+            elif counts.get(index):
+                begun += [(child, (*path, factor)) for child, factor in reversed(down(index))]
 
     count = counts.get(output.index, 0)
     return ChainRule(
         output=output.name,
         variable=variable.name,
-        paths=tuple(paths_from(output.index)) if 0 < count <= MAX_PATHS else (),
+        paths=tuple(paths()) if 0 < count <= MAX_PATHS else (),
         num_paths=count,
         total=variable.adjoint,
     )

@@ -190,6 +190,17 @@ def test_few_paths_are_written_and_many_counted():
     assert str(rule).startswith("∂x#11/∂x = a sum over 1,024 paths\n")
 
 
+def test_a_path_of_thousands_of_factors():
+    def function(x):
+        for _ in range(1500):
+            x = 1.001 * x
+        return x
+
+    (path,) = trace(function)(1.0).chain_rule("x").paths
+    assert len(path) == 1500
+    np.testing.assert_allclose(path[0].value, 1.001, rtol=1e-6)
+
+
 def test_a_variable_without_a_path():
     assert trace(lambda x, y: x * 2)(1.0, 2.0).chain_rule("y").steps == (
         "0: output does not depend on y",
