@@ -287,9 +287,9 @@ def _index(a: Array, *, at: int) -> tuple[Rule, ...]:
     return (linear("ȳ, in its place", lambda g: jnp.zeros_like(a).at[at].set(g)),)
 
 
-def _stack(*operands: Array) -> tuple[Rule, ...]:
+def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
     return tuple(
-        linear("its part of ȳ", lambda g, k=k: lax.dynamic_index_in_dim(g, k, keepdims=False))
+        linear("its part of ȳ", lambda g, k=k: lax.index_in_dim(g, k, axis, keepdims=False))
         for k in range(len(operands))
     )
 
@@ -316,7 +316,7 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
         "cumsum": _cumsum,
         "rev": _rev,
         "index": _index,  # one step's part of what a scan reads
-        "stack": _stack,  # what the steps of a scan return, put together
+        "stack": _stack,  # also what the steps of a scan return, put together
     }
 )
 """Operations whose rules depend on shapes or parameters: `rule(*operands, **parameters)`."""

@@ -295,8 +295,9 @@ def _record(
     try:
         jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
     except Exception as error:
-        shapes = (f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True))
-        error.add_note(f"{_function_name(function)} was traced with {', '.join(shapes)}.")
+        shapes = [f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True)]
+        came = ", ".join(shapes) or "no arguments"
+        error.add_note(f"{_function_name(function)} was traced with {came}.")
         raise
     return evaluate(jaxpr, leaves, expand), output, names
 
@@ -340,6 +341,8 @@ def _seeds(tape: Tape, output: Any, cotangent: Any) -> list[tuple[int, Any]]:
         _check_scalar(leaves)
         return [(tape.outputs[0], jnp.ones_like(tape.values[tape.outputs[0]]))]
     given, given_structure = jax.tree.flatten(cotangent)
+    for leaf in given:
+        _check_array("cotangent", leaf)
     shapes = [np.shape(leaf) for leaf in given]
     if given_structure != structure or shapes != [leaf.shape for leaf in leaves]:
         raise ValueError(
@@ -552,14 +555,15 @@ def _check_callable(what: str, function: Any) -> None:
 
 
 def _check_array(name: str, leaf: Any) -> None:
-    numbers = jax.Array | bool | int | float | complex
-    if isinstance(leaf, numbers) or (
-        isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "biufcV"
+    is_array = isinstance(leaf, np.ndarray | np.generic)
+    if isinstance(leaf, jax.Array | bool | int | float | complex) or (
+        is_array and any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.number, np.bool_))
     ):
         return
+    came = f"an array of {leaf.dtype}" if is_array else type(leaf).__name__
     raise TypeError(
-        f"{name}: expected an array or a number; got {type(leaf).__name__}. Close over what is not "
-        "an array: trace(lambda x: function(x, option))."
+        f"{name}: expected an array or a number; got {came}. Close over what is not an array of "
+        "numbers: trace(lambda x: function(x, option))."
     )
 
 
@@ -580,7 +584,7 @@ def _check_scalar(leaves: Sequence[Any]) -> None:
             f"trace: expected a function with a scalar output; it returned {shapes}. Reduce it, as "
             "with jnp.mean, or pass cotangent=, the adjoint to begin with, arrays of these shapes."
         )
-    if not jnp.issubdtype(leaves[0].dtype, jnp.inexact):
+    if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise TypeError(
-            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no derivative."
+            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no gradient."
         )

@@ -138,6 +138,7 @@ STRUCTURED = {
     "squeeze": (lambda x: lax.squeeze(x, (1,)), (array(3, 1, 2),)),
     "transpose": (lambda x: lax.transpose(x, (2, 0, 1)), (array(2, 3, 4),)),
     "concatenate": (lambda *x: lax.concatenate(x, 1), (X, array(3, 2), array(3, 1))),
+    "stack": (lambda *x: jnp.stack(x, axis=1), (X, X + 1)),
     "slice": (lambda x: lax.slice(x, (0, 1), (3, 4), (2, 2)), (X,)),
     "slice without strides": (lambda x: lax.slice(x, (1, 0), (3, 2)), (X,)),
     "gather rows twice": (lambda x: x[jnp.array([2, 0, 2])], (X,)),

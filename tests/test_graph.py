@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import funcnet as fn
-from funcnet import activations, losses
+from funcnet import activations, losses, models
 from funcnet.graph import gradient, trace
 
 
@@ -102,7 +102,26 @@ FUNCTIONS = ELEMENTWISE | {
         x @ z, LABELS
     ).mean(),
     "optax_huber": lambda x, z: optax.huber_loss(x, z).mean(),
+    "optax_focal": lambda x, z: optax.sigmoid_focal_loss(x, jax.nn.sigmoid(z)).mean(),
+    "optax_hinge": lambda x, z: optax.hinge_loss(x, jnp.sign(z)).mean(),
+    "optax_divergence": lambda x, z: optax.kl_divergence(
+        jax.nn.log_softmax(x), jax.nn.softmax(z)
+    ).mean(),
     "optax_cosh": lambda x, z: optax.log_cosh(x, z).mean(),
+    "linear": lambda x, z: jnp.sum(models.linear(4, 4).apply(models.Linear(x, x[0]), z) ** 2),
+    "logistic_regression": lambda x, z: losses.binary_cross_entropy(
+        models.logistic_regression(4).apply(models.Linear(x[:1], x[0, :1]), z), LABELS / 3
+    ).mean(),
+    "mlp": lambda x, z: losses.softmax_cross_entropy(
+        models.mlp((4, 4, 4), activation="elu").apply([models.Linear(x, x[0])] * 2, z), LABELS
+    ).mean(),
+    "top_k": lambda x, z: jnp.sum(jax.lax.top_k(x, 2)[0] * z[:, :2]),
+    "scatter": lambda x, z: jnp.sum(x.at[LABELS].add(z).at[0, 0].set(3.0) ** 2),
+    "stack": lambda x, z: jnp.sum(jnp.stack([x, z, x], axis=1) ** 3),
+    "solve": lambda x, z: jnp.sum(jnp.linalg.solve(x + 5 * jnp.eye(4), z)),
+    "max_pool": lambda x, z: jnp.sum(
+        jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (2, 2), (1, 1), "SAME") * z
+    ),
     "logsumexp": lambda x, z: jnp.sum(jax.nn.logsumexp(x * z, axis=1)),
     "var": lambda x, z: jnp.var(x @ z),
     "max": lambda x, z: jnp.max(x * z) - jnp.min(x),
@@ -331,6 +350,20 @@ def test_bad_input():
         trace(lambda x: x)(jnp.ones(3))
     with pytest.raises(TypeError, match="expected an output of floats; it is int32"):
         trace(lambda x: x)(1)
+    with pytest.raises(TypeError, match="expected an output of floats; it is complex64"):
+        trace(lambda x: x)(1j)
+    with pytest.raises(TypeError, match="x: expected an array or a number; got an array of <U1"):
+        trace(lambda x: x)(np.array(["a"]))
+    with pytest.raises(TypeError, match="cotangent: expected an array or a number; got str"):
+        trace(lambda x: x, cotangent="a")(1.0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument") as raised:
+        trace(lambda x: x)()
+    assert raised.value.__notes__[-1] == "output was traced with no arguments."
+    with pytest.raises(ZeroDivisionError) as raised:
+        trace(lambda x: x / (1 // 0))(1.0)
+    assert raised.value.__notes__[-1] == "output was traced with x: float32[]."
+    with pytest.raises(ValueError, match="expected a pure function; pure_callback"):
+        trace(lambda x: jax.pure_callback(np.sin, jax.ShapeDtypeStruct((), jnp.float32), x))(1.0)
     with pytest.raises(ValueError, match="cotangent: expected arrays like the output"):
         trace(lambda x: x, cotangent=jnp.ones(2))(jnp.ones(3))
     with pytest.raises(ValueError, match="expected a pure function; debug"):
@@ -342,6 +375,20 @@ def test_bad_input():
     with pytest.raises(TypeError) as raised:
         trace(lambda x, y: x @ y)(jnp.ones((2, 3)), jnp.ones((2, 3)))
     assert "x: float32[2, 3], y: float32[2, 3]" in raised.value.__notes__[-1]
+
+
+def test_random_keys_and_complex_numbers():
+    def function(key, x):
+        y = x * jax.random.normal(key)
+        z = jax.lax.complex(y, 2 * y)
+        return jnp.abs(z)
+
+    graph = trace(function)(jax.random.key(0), 2.0)
+    assert graph["key"].adjoint is None
+    assert "none: key<fry>" in str(graph)
+    expected = jax.grad(function, 1)(jax.random.key(0), 2.0)
+    np.testing.assert_allclose(graph["x"].adjoint, expected, rtol=1e-6)
+    assert "complex64" in fn.render.page(graph)
 
 
 def test_cotangent_of_an_array():
