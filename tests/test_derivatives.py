@@ -75,7 +75,7 @@ def operands_of(name, numbers):
 
 @pytest.mark.parametrize("name", SLOPES)
 @given(numbers=hnp.arrays(int, (2, 3), elements=st.integers(-20, 20)))
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_a_slope_is_that_of_the_values(name, numbers):
     with jax.enable_x64(True):
         operands = operands_of(name, numbers)
@@ -216,7 +216,7 @@ STEP = st.tuples(st.integers(0, 1), st.integers(0, 100), st.integers(0, 100), st
 
 
 @given(steps=st.lists(STEP, min_size=1, max_size=10), x=st.floats(-2, 2), y=st.floats(-2, 2))
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_the_sweep_through_any_program_is_that_of_jax(steps, x, y):
     """A program is a list of steps; each applies an operation to values before it."""
 

@@ -209,14 +209,14 @@ def test_few_paths_are_written_and_many_counted():
     assert str(rule).startswith("∂x#11/∂x = a sum over 1,024 paths\n")
 
 
-def test_a_path_of_thousands_of_factors():
+def test_a_path_of_hundreds_of_factors():
     def function(x):
-        for _ in range(1500):
+        for _ in range(600):
             x = 1.001 * x
         return x
 
     (path,) = trace(function)(1.0).chain_rule("x").paths
-    assert len(path) == 1500
+    assert len(path) == 600
     np.testing.assert_allclose(path[0].value, 1.001, rtol=1e-6)
 
 
