@@ -6,7 +6,7 @@ is escaped: a variable is never markup.
 """
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from funcnet import notation
 from funcnet.graph import Graph
@@ -39,19 +39,23 @@ def backward(graph: Graph, node: Node) -> str:
     '∂output∂x=∂output∂output·∂output∂x=(1)(3)=3'
     """
     uses = graph.uses.get(node.index, ())[::-1]  # the sweep goes back; a sum is read forward
-    sides = [_fraction(graph.output.name, node.name)]
+    own = graph.cotangents.get(node.index)
+    sides = [_fraction(graph.objective, node.name)]
     if uses:
-        sides.append(_sum(uses, [_symbols(graph, use) for use in uses[:MAX_TERMS]]))
-        sides.append(_sum(uses, [_numbers(graph, use) for use in uses[:MAX_TERMS]]))
-    if 1 < len(uses) <= MAX_TERMS and all(map(_is_number, uses)):
-        sides.append(_sum(uses, [_text(notation.factor(use.contribution)) for use in uses]))
+        first = uses[:MAX_TERMS]
+        ends = ["…"] * (len(uses) > len(first)) + ["ȳ"] * (own is not None)
+        end = [_text(end) for end in ends]
+        sides.append(_sum([*(_symbols(graph, use) for use in first), *end]))
+        sides.append(_sum([*(_numbers(graph, use) for use in first), *end]))
+        if len(uses) > 1 and not ends and all(map(_is_number, uses)):
+            sides.append(_sum(_text(notation.factor(use.contribution)) for use in uses))
     return _equation([*sides, _text(notation.summary(node.adjoint))])
 
 
 def _symbols(graph: Graph, use: Edge) -> str:
     """`∂L/∂b · ∂b/∂w1`."""
     parent, child = graph.nodes[use.parent].name, graph.nodes[use.child].name
-    return f"{_fraction(graph.output.name, parent)}<mo>·</mo>{_fraction(parent, child)}"
+    return f"{_fraction(graph.objective, parent)}<mo>·</mo>{_fraction(parent, child)}"
 
 
 def _numbers(graph: Graph, use: Edge) -> str:
@@ -59,7 +63,7 @@ def _numbers(graph: Graph, use: Edge) -> str:
     parent = graph.nodes[use.parent]
     if _is_number(use):
         return _text(notation.factor(parent.adjoint) + notation.factor(use.local_derivative))
-    incoming = _fraction(graph.output.name, parent.name)
+    incoming = _fraction(graph.objective, parent.name)
     before, ȳ, after = use.formula.partition("ȳ")
     if ȳ:
         return _text(before) * bool(before) + incoming + _text(after) * bool(after)
@@ -71,13 +75,13 @@ def _is_number(use: Edge) -> bool:
     return not isinstance(use.local_derivative, str) and use.local_derivative.shape == ()
 
 
-def _sum(uses: Sequence[Edge], terms: Sequence[str]) -> str:
-    more = [_text("…")] if len(terms) < len(uses) else []
-    return "<mo>+</mo>".join([*terms, *more])
+def _sum(terms: Iterable[str]) -> str:
+    return "<mo>+</mo>".join(terms)
 
 
 def _fraction(of: str, by: str) -> str:
-    return f"<mfrac>{_text(f'∂{of}')}{_text(f'∂{by}')}</mfrac>"
+    above, below = notation.derivative(of, by).rsplit("/", 1)
+    return f"<mfrac>{_text(above)}{_text(below)}</mfrac>"
 
 
 def _text(content: str) -> str:

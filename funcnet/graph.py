@@ -43,18 +43,28 @@ class Graph:
       nodes: every value, in the order of the program.
       edges: every use of a value, in the order of the reverse sweep.
       outputs: the indices of the output's leaves.
+      cotangents: of those, by index, the adjoints that the sweep began with.
     """
 
     name: str
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     outputs: tuple[int, ...]
+    cotangents: Mapping[int, Array]
     bodies: Mapping[int, Callable[[], "Graph"]]
 
     @property
     def output(self) -> Node:
         """The output; the first leaf of one that has several."""
         return self.nodes[self.outputs[0]]
+
+    @property
+    def objective(self) -> str:
+        """What the adjoints are the derivatives of: the output, or `ȳ · y` with its cotangent."""
+        only_one = len(self.cotangents) == 1
+        if only_one and all(y.shape == () and y == 1 for y in self.cotangents.values()):
+            return self.nodes[next(iter(self.cotangents))].name
+        return f"ȳ · {self.name}"
 
     @functools.cached_property
     def operands(self) -> Mapping[int, tuple[Edge, ...]]:
@@ -99,7 +109,7 @@ class Graph:
                 f"{name}: expected a variable of floating point numbers; it is {node.value.dtype}, "
                 "and has no adjoint."
             )
-        return chain_rule(self.nodes, self.operands, self.output, node)
+        return chain_rule(self.nodes, self.operands, self.objective, self.cotangents, node)
 
     def local_jacobian(self, edge: Edge) -> Shaped[Array, "..."]:
         """The local derivative of an edge in full, `∂parentᵢ/∂childⱼ`, `[*parent, *child]`.
@@ -341,6 +351,7 @@ def _build(
         nodes=tuple(map(node, shown)),
         edges=tuple(edge for step in steps for edge in _edges(tape, step, index, text)),
         outputs=tuple(index[place] for place in tape.outputs if place in index),
+        cotangents=_summed((index[place], seed) for place, seed in seeds if place in index),
         bodies={
             index[place]: functools.partial(inside, operation, operation.body)
             for operation in tape.operations
@@ -348,6 +359,14 @@ def _build(
             for place in operation.results
         },
     )
+
+
+def _summed(seeds: Iterable[tuple[int, Any]]) -> dict[int, Any]:
+    """The cotangents by index; an output that is returned twice begins with both."""
+    total: dict[int, Any] = {}
+    for index, seed in seeds:
+        total[index] = total[index] + seed if index in total else seed
+    return total
 
 
 def _expression(operation: Operation, operands: Iterable[str]) -> str:
@@ -388,26 +407,35 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
         turns = {node.turn[0] for node in graph.nodes if node.turn}
         expected = f"0 … {max(turns)}" if turns else "none: what is inside runs once"
         raise ValueError(f"turn: expected {expected}; got {turn}.")
+    inside = set(own)
     kept = sorted({*own, *(i for j in own for i in graph.nodes[j].inputs)})
     index = {old: new for new, old in enumerate(kept)}
+    edges = [edge for edge in graph.edges if edge.parent in inside]
+    received = _summed((edge.child, edge.contribution) for edge in edges)
+    later = [edge for edge in graph.edges if edge.parent not in inside and edge.child in inside]
+    ends = [(i, ȳ) for i, ȳ in graph.cotangents.items() if i in inside]
+    cotangents = _summed([*((edge.child, edge.contribution) for edge in later), *ends])
 
     def moved(old: int) -> Node:
         node = graph.nodes[old]
-        inputs = tuple(index[i] for i in node.inputs) if old in own else ()
-        operation = node.operation if old in own else "argument"
-        return dataclasses.replace(node, index=index[old], inputs=inputs, operation=operation)
+        if old in inside:
+            inputs = tuple(index[i] for i in node.inputs)
+            return dataclasses.replace(node, index=index[old], inputs=inputs)
+        adjoint = None if node.adjoint is None else received.get(old, jnp.zeros_like(node.value))
+        return dataclasses.replace(
+            node, index=index[old], inputs=(), operation="argument", adjoint=adjoint
+        )
 
-    used = {i for j in own for i in graph.nodes[j].inputs}
     return Graph(
         name=f"{graph.name}[{turn}]",
         nodes=tuple(map(moved, kept)),
         edges=tuple(
             dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
-            for edge in graph.edges
-            if edge.parent in own
+            for edge in edges
         ),
-        outputs=tuple(index[i] for i in own if i not in used) or (index[own[-1]],),
-        bodies={index[i]: body for i, body in graph.bodies.items() if i in own},
+        outputs=tuple(index[i] for i in sorted(cotangents)) or (index[own[-1]],),
+        cotangents={index[i]: ȳ for i, ȳ in sorted(cotangents.items())},
+        bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
     )
 
 

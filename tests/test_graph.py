@@ -233,7 +233,13 @@ def test_a_loop_is_opened_by_turns():
 
     xs = jnp.array([2.0, 3.0, 5.0])
     graph = trace(function)(1.0, xs)
-    assert float(graph.open("function", turn=1).output.value) == 6
+    turn = graph.open("function", turn=1)  # c · 2, then this turn's · 3, then · 5
+    assert float(turn.output.value) == 6
+    assert float(turn.output.adjoint) == 5
+    for node in turn.nodes:
+        received = [edge.contribution for edge in turn.uses.get(node.index, ())]
+        ends = [ȳ for i, ȳ in turn.cotangents.items() if i == node.index]
+        np.testing.assert_allclose(sum(received + ends), node.adjoint)
     unrolled = trace(function, expand="scan")(1.0, xs)
     np.testing.assert_allclose(unrolled["xs"].adjoint, [15, 10, 6])
     with pytest.raises(ValueError, match=r"expected 0 … 2; got 7"):
@@ -389,6 +395,18 @@ def test_random_keys_and_complex_numbers():
     expected = jax.grad(function, 1)(jax.random.key(0), 2.0)
     np.testing.assert_allclose(graph["x"].adjoint, expected, rtol=1e-6)
     assert "complex64" in fn.render.page(graph)
+
+
+def test_with_cotangents_the_chain_rule_begins_with_them():
+    def function(x):
+        y = 2 * x
+        z = jnp.sin(x)
+        return y, z
+
+    rule = trace(function, cotangent=(3.0, 5.0))(0.0).chain_rule("x")
+    assert rule.symbols == ("∂(ȳ · function)/∂y · ∂y/∂x + ∂(ȳ · function)/∂z · ∂z/∂x")
+    assert rule.steps[1:] == ("(3)(2) + (5)(1)", "(6) + (5)", "11")
+    assert str(trace(lambda x: 3 * x, cotangent=2.0)(1.0).chain_rule("x")).endswith("(2)(3) = 6")
 
 
 def test_cotangent_of_an_array():
