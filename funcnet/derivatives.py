@@ -5,8 +5,8 @@ receives: `ā = ȳ · ∂y/∂a`. Elementwise operations have a derivative that 
 the others are linear maps, and their rule is the transposed map. `jax` is used for its arrays
 alone: nothing in this file differentiates.
 
-Where a function has a kink the rules follow the primitive: half to each operand at a tie of `max`,
-0 for `abs` at 0.
+Where a function has a kink the rules follow JAX, half to each operand at a tie of `max`, but for
+one that follows PyTorch: `abs` has slope 0 at 0, where JAX has 1.
 """
 
 import math
@@ -215,7 +215,11 @@ def _reduce_extremum(a: Array, *, axes: tuple[int, ...], **_: Any) -> tuple[Rule
 
 
 def _broadcast_in_dim(
-    a: Array, *_: Any, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...], **__: Any
+    a: Array,
+    *_: Any,
+    shape: tuple[int, ...],
+    broadcast_dimensions: tuple[int | np.integer, ...],
+    **__: Any,
 ) -> tuple[Rule, ...]:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
     stretched = tuple(i for i, j in enumerate(broadcast_dimensions) if a.shape[i] != shape[j])
@@ -283,9 +287,9 @@ def _index(a: Array, *, at: int) -> tuple[Rule, ...]:
     return (linear("ȳ, in its place", lambda g: jnp.zeros_like(a).at[at].set(g)),)
 
 
-def _stack(*operands: Array) -> tuple[Rule, ...]:
+def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
     return tuple(
-        linear("its part of ȳ", lambda g, k=k: lax.dynamic_index_in_dim(g, k, keepdims=False))
+        linear("its part of ȳ", lambda g, k=k: lax.index_in_dim(g, k, axis, keepdims=False))
         for k in range(len(operands))
     )
 
@@ -312,7 +316,7 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
         "cumsum": _cumsum,
         "rev": _rev,
         "index": _index,  # one step's part of what a scan reads
-        "stack": _stack,  # what the steps of a scan return, put together
+        "stack": _stack,  # also what the steps of a scan return, put together
     }
 )
 """Operations whose rules depend on shapes or parameters: `rule(*operands, **parameters)`."""

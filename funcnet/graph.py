@@ -13,50 +13,25 @@ the gradient, beside `jax.grad`.
 import dataclasses
 import difflib
 import functools
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from funcnet import notation
+from funcnet import naming, notation
+from funcnet.backward import Backward, sweep
 from funcnet.base import one_of
-from funcnet.nodes import Edge, Node, is_differentiable
+from funcnet.nodes import Edge, Node, is_differentiable, is_number
+from funcnet.nonfinite import NonFinite, first_born
 from funcnet.paths import ChainRule, chain_rule
-from funcnet.source import evaluations
-from funcnet.tape import Backward, Operation, Tape, evaluate, sweep
+from funcnet.tape import Operation, Tape, evaluate
 
 MAX_JACOBIAN = 1_000_000
 """The largest Jacobian, in elements, that is computed."""
-
-
-class NonFinite(NamedTuple):
-    """Where a NaN or an infinity was born.
-
-    Attributes:
-      phase: `forward` if it is in a value, `backward` if all values are finite and it is in an
-        adjoint.
-      node: the operation: in the forward phase its value, in the backward phase what it hands down,
-        is the first that is not finite.
-      inputs: its operands.
-    """
-
-    phase: str
-    node: Node
-    inputs: tuple[Node, ...]
-
-    def __str__(self) -> str:
-        """The operation, its source line and its inputs, on a line each."""
-        found = "value" if self.phase == "forward" else "derivative"
-        operands = "".join(f"\n  {x.name} = {notation.summary(x.value)}" for x in self.inputs)
-        return (
-            f"{self.phase}: the {found} of {self.node.name} = {self.node.expression} is not finite"
-            f"\n  at {self.node.source or 'an unknown line'}{operands}"
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
@@ -68,18 +43,28 @@ class Graph:
       nodes: every value, in the order of the program.
       edges: every use of a value, in the order of the reverse sweep.
       outputs: the indices of the output's leaves.
+      cotangents: of those, by index, the adjoints that the sweep began with.
     """
 
     name: str
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     outputs: tuple[int, ...]
+    cotangents: Mapping[int, Array]
     bodies: Mapping[int, Callable[[], "Graph"]]
 
     @property
     def output(self) -> Node:
         """The output; the first leaf of one that has several."""
         return self.nodes[self.outputs[0]]
+
+    @property
+    def objective(self) -> str:
+        """What the adjoints are the derivatives of: the output, or `ȳ · y` with its cotangent."""
+        only_one = len(self.cotangents) == 1
+        if only_one and all(y.shape == () and y == 1 for y in self.cotangents.values()):
+            return self.nodes[next(iter(self.cotangents))].name
+        return f"ȳ · {self.name}"
 
     @functools.cached_property
     def operands(self) -> Mapping[int, tuple[Edge, ...]]:
@@ -124,7 +109,7 @@ class Graph:
                 f"{name}: expected a variable of floating point numbers; it is {node.value.dtype}, "
                 "and has no adjoint."
             )
-        return chain_rule(self.nodes, self.operands, self.output, node)
+        return chain_rule(self.nodes, self.operands, self.objective, self.cotangents, node)
 
     def local_jacobian(self, edge: Edge) -> Shaped[Array, "..."]:
         """The local derivative of an edge in full, `∂parentᵢ/∂childⱼ`, `[*parent, *child]`.
@@ -176,23 +161,10 @@ class Graph:
         >>> print(trace(lambda x: jnp.log(x - 1))(1.0).first_nonfinite().node.expression)
         log(v1)
         """
-        return next(self._born_forward(), None) or next(self._born_backward(), None)
-
-    def _born_forward(self) -> Iterator[NonFinite]:
-        for node in self.nodes:
-            inputs = tuple(self.nodes[i] for i in node.inputs)
-            if _is_born(node.value, [*node.literals, *(x.value for x in inputs)]):
-                yield self._inside(node) or NonFinite(phase="forward", node=node, inputs=inputs)
-
-    def _born_backward(self) -> Iterator[NonFinite]:
-        for edge in self.edges:
-            node = self.nodes[edge.parent]
-            if node.adjoint is not None and _is_born(edge.contribution, [node.adjoint]):
-                inputs = tuple(self.nodes[i] for i in node.inputs)
-                yield self._inside(node) or NonFinite(phase="backward", node=node, inputs=inputs)
-
-    def _inside(self, node: Node) -> NonFinite | None:
-        return self.open(node.name).first_nonfinite() if node.index in self.bodies else None
+        born = first_born(self.nodes, self.edges)
+        if born is not None and born.node.index in self.bodies:
+            return self.open(born.node.name).first_nonfinite() or born
+        return born
 
     def __str__(self) -> str:
         """A table: step, name, operation, value, adjoint."""
@@ -244,12 +216,12 @@ def trace(
     names = frozenset((expand,) if isinstance(expand, str) else expand)
 
     def traced(*args: Any, **kwargs: Any) -> Graph:
-        tape, output, argument_names = _record(function, args, kwargs, names)
+        tape, output, called = _record(function, args, kwargs, names)
         for name in names:
             _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
         tape.literals.difference_update(tape.outputs)
         seeds = _seeds(tape, output, cotangent)
-        return _build(tape, seeds, _function_name(function), argument_names)
+        return _build(tape, seeds, naming.function_name(function), called)
 
     return traced
 
@@ -288,49 +260,22 @@ def _record(
     function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any], expand: frozenset[str]
 ) -> tuple[Tape, Any, list[str]]:
     """Runs a function: the tape, the structure of the output, and the names of the arguments."""
-    names = _argument_names(function, args, kwargs)
+    names = naming.argument_names(function, args, kwargs)
     leaves = jax.tree.leaves((args, kwargs))
     for name, leaf in zip(names, leaves, strict=True):
         _check_array(name, leaf)
     try:
         jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
     except Exception as error:
-        shapes = (f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True))
-        error.add_note(f"{_function_name(function)} was traced with {', '.join(shapes)}.")
+        shapes = [f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True)]
+        came = ", ".join(shapes) or "no arguments"
+        error.add_note(f"{naming.function_name(function)} was traced with {came}.")
         raise
     return evaluate(jaxpr, leaves, expand), output, names
 
 
 def _described(leaf: Any) -> str:
     return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
-
-
-def _argument_names(
-    function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
-) -> list[str]:
-    """`w1`, `params.weight`, `layers[0].bias`: what each array is called in the function."""
-    paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    parameters = _positional_names(function, len(args))
-    names = []
-    for (kind, key, *rest), _ in paths:
-        parameter = parameters[key.idx] if kind.idx == 0 else key.key
-        names.append(parameter + jax.tree_util.keystr(tuple(rest)))
-    return names
-
-
-def _positional_names(function: Callable[..., Any], count: int) -> list[str]:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a builtin tells no signature
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "args")
-    return [*names, *(f"{rest}[{i}]" for i in range(max(count - len(names), 0)))]
-
-
-def _function_name(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__name__", type(function).__name__)
-    return "output" if name == "<lambda>" else name
 
 
 def _seeds(tape: Tape, output: Any, cotangent: Any) -> list[tuple[int, Any]]:
@@ -340,6 +285,8 @@ def _seeds(tape: Tape, output: Any, cotangent: Any) -> list[tuple[int, Any]]:
         _check_scalar(leaves)
         return [(tape.outputs[0], jnp.ones_like(tape.values[tape.outputs[0]]))]
     given, given_structure = jax.tree.flatten(cotangent)
+    for leaf in given:
+        _check_array("cotangent", leaf)
     shapes = [np.shape(leaf) for leaf in given]
     if given_structure != structure or shapes != [leaf.shape for leaf in leaves]:
         raise ValueError(
@@ -363,11 +310,15 @@ def _build(
     adjoints, steps = sweep(tape, seeds)
     shown = [place for place in range(len(tape.values)) if place not in tape.literals]
     index = {place: i for i, place in enumerate(shown)}
-    names, owners = _names(tape, name, argument_names)
+    names, owners = naming.variable_names(tape, name, argument_names)
     made_by = {place: op for op in tape.operations for place in op.results}
 
     def text(place: int) -> str:
         return notation.number(tape.values[place]) if place in tape.literals else names[place]
+
+    def number(place: int) -> str:
+        value = tape.values[place]
+        return notation.operand(value) if is_number(value) else text(place)
 
     def node(place: int) -> Node:
         operation, value = made_by.get(place), tape.values[place]
@@ -383,7 +334,8 @@ def _build(
             value=value,
             adjoint=adjoint,
             source=operation.stack.source if operation else None,
-            expression=_expression(operation, [text(i) for i in operands]) if operation else kind,
+            expression=_expression(operation, map(text, operands)) if operation else kind,
+            numbers=_expression(operation, map(number, operands)) if operation else kind,
             part_of=names[owners[place]] if place in owners else None,
             turn=operation.turn if operation else (),
         )
@@ -399,6 +351,7 @@ def _build(
         nodes=tuple(map(node, shown)),
         edges=tuple(edge for step in steps for edge in _edges(tape, step, index, text)),
         outputs=tuple(index[place] for place in tape.outputs if place in index),
+        cotangents=_summed((index[place], seed) for place, seed in seeds if place in index),
         bodies={
             index[place]: functools.partial(inside, operation, operation.body)
             for operation in tape.operations
@@ -408,8 +361,16 @@ def _build(
     )
 
 
-def _expression(operation: Operation, operands: list[str]) -> str:
-    return notation.expression(operation.name, operands, operation.parameters)
+def _summed(seeds: Iterable[tuple[int, Any]]) -> dict[int, Any]:
+    """The cotangents by index; an output that is returned twice begins with both."""
+    total: dict[int, Any] = {}
+    for index, seed in seeds:
+        total[index] = total[index] + seed if index in total else seed
+    return total
+
+
+def _expression(operation: Operation, operands: Iterable[str]) -> str:
+    return notation.expression(operation.name, list(operands), operation.parameters)
 
 
 def _edges(
@@ -439,58 +400,6 @@ def _pull_to(pull: Callable[[Any], tuple[Any, ...]], operand: int, adjoint: Any)
     return pull(adjoint)[operand]
 
 
-def _names(
-    tape: Tape, function_name: str, argument_names: Sequence[str]
-) -> tuple[dict[int, str], dict[int, int]]:
-    """Of every place its name, and of the steps of an assignment the place that it names."""
-    named, owners = _assigned_names(tape)
-    for place, name in zip(tape.inputs, argument_names, strict=True):
-        named[place] = name
-    if len(tape.outputs) == 1:
-        named = {tape.outputs[0]: function_name} | named
-    taken, names, count = set(named.values()), {}, 0
-    seen: dict[str, int] = defaultdict(int)
-    made_by = {place: operation for operation in tape.operations for place in operation.results}
-    for place in range(len(tape.values)):
-        operation = made_by.get(place)
-        if operation and operation.name == "index" and operation.operands[0] in names:
-            name = f"{names[operation.operands[0]]}[{operation.parameters['at']}]"
-        elif place in named:
-            name = named[place]
-        elif place in tape.literals:
-            continue
-        else:
-            count = next(i for i in _from(count + 1) if f"v{i}" not in taken)
-            name = f"v{count}"
-        seen[name] += 1
-        names[place] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-    return names, {place: owner for place, owner in owners.items() if place not in named}
-
-
-def _from(start: int) -> Iterator[int]:
-    while True:
-        yield start
-        start += 1
-
-
-def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:
-    """The names that the source gives to results; the outermost call has the last word."""
-    named: dict[int, str] = {}
-    owners: dict[int, int] = {}
-    for evaluation in evaluations([(step.name, step.stack) for step in tape.operations]):
-        last = tape.operations[evaluation.last]
-        if len(evaluation.targets) != len(last.results):
-            continue
-        turn = "".join(f"[{k}]" for k in last.turn)
-        for target, place in zip(evaluation.targets, last.results, strict=True):
-            if target != "_":
-                named[place] = target + turn
-        for operation in tape.operations[evaluation.first : evaluation.last]:
-            for place in operation.results:
-                owners[place] = owners.get(place, last.results[0])
-    return named, owners
-
-
 def _one_turn(graph: Graph, turn: int) -> Graph:
     """The part of a loop's graph that belongs to one turn, with what it reads from outside."""
     own = [node.index for node in graph.nodes if node.turn[:1] == (turn,)]
@@ -498,26 +407,35 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
         turns = {node.turn[0] for node in graph.nodes if node.turn}
         expected = f"0 … {max(turns)}" if turns else "none: what is inside runs once"
         raise ValueError(f"turn: expected {expected}; got {turn}.")
+    inside = set(own)
     kept = sorted({*own, *(i for j in own for i in graph.nodes[j].inputs)})
     index = {old: new for new, old in enumerate(kept)}
+    edges = [edge for edge in graph.edges if edge.parent in inside]
+    received = _summed((edge.child, edge.contribution) for edge in edges)
+    later = [edge for edge in graph.edges if edge.parent not in inside and edge.child in inside]
+    ends = [(i, ȳ) for i, ȳ in graph.cotangents.items() if i in inside]
+    cotangents = _summed([*((edge.child, edge.contribution) for edge in later), *ends])
 
     def moved(old: int) -> Node:
         node = graph.nodes[old]
-        inputs = tuple(index[i] for i in node.inputs) if old in own else ()
-        operation = node.operation if old in own else "argument"
-        return dataclasses.replace(node, index=index[old], inputs=inputs, operation=operation)
+        if old in inside:
+            inputs = tuple(index[i] for i in node.inputs)
+            return dataclasses.replace(node, index=index[old], inputs=inputs)
+        adjoint = None if node.adjoint is None else received.get(old, jnp.zeros_like(node.value))
+        return dataclasses.replace(
+            node, index=index[old], inputs=(), operation="argument", adjoint=adjoint
+        )
 
-    used = {i for j in own for i in graph.nodes[j].inputs}
     return Graph(
         name=f"{graph.name}[{turn}]",
         nodes=tuple(map(moved, kept)),
         edges=tuple(
             dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
-            for edge in graph.edges
-            if edge.parent in own
+            for edge in edges
         ),
-        outputs=tuple(index[i] for i in own if i not in used) or (index[own[-1]],),
-        bodies={index[i]: body for i, body in graph.bodies.items() if i in own},
+        outputs=tuple(index[i] for i in sorted(cotangents)) or (index[own[-1]],),
+        cotangents={index[i]: ȳ for i, ȳ in sorted(cotangents.items())},
+        bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
     )
 
 
@@ -526,16 +444,6 @@ def _grouped(edges: Iterable[Edge], key: Callable[[Edge], int]) -> Mapping[int, 
     for edge in edges:
         groups[key(edge)].append(edge)
     return {index: tuple(group) for index, group in groups.items()}
-
-
-def _is_born(value: Any, inputs: Iterable[Any]) -> bool:
-    """Whether a NaN is new, or an infinity made of finite numbers."""
-    if not is_differentiable(value) or np.isfinite(value).all():
-        return False
-    floats = [x for x in inputs if is_differentiable(x)]
-    if np.isnan(value).any():
-        return not any(np.isnan(x).any() for x in floats)
-    return all(np.isfinite(x).all() for x in floats)
 
 
 def _check_callable(what: str, function: Any) -> None:
@@ -547,13 +455,15 @@ def _check_callable(what: str, function: Any) -> None:
 
 
 def _check_array(name: str, leaf: Any) -> None:
-    if isinstance(leaf, np.ndarray | np.generic | jax.Array | bool | int | float | complex) and (
-        getattr(leaf, "dtype", np.dtype(float)).kind != "O"
+    is_array = isinstance(leaf, np.ndarray | np.generic)
+    if isinstance(leaf, jax.Array | bool | int | float | complex) or (
+        is_array and any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.number, np.bool_))
     ):
         return
+    came = f"an array of {leaf.dtype}" if is_array else type(leaf).__name__
     raise TypeError(
-        f"{name}: expected an array or a number; got {type(leaf).__name__}. Close over what is not "
-        "an array: trace(lambda x: function(x, option))."
+        f"{name}: expected an array or a number; got {came}. Close over what is not an array of "
+        "numbers: trace(lambda x: function(x, option))."
     )
 
 
@@ -574,7 +484,7 @@ def _check_scalar(leaves: Sequence[Any]) -> None:
             f"trace: expected a function with a scalar output; it returned {shapes}. Reduce it, as "
             "with jnp.mean, or pass cotangent=, the adjoint to begin with, arrays of these shapes."
         )
-    if not jnp.issubdtype(leaves[0].dtype, jnp.inexact):
+    if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise TypeError(
-            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no derivative."
+            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no gradient."
         )

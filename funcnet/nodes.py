@@ -62,6 +62,11 @@ def is_real(array: ArrayLike) -> bool:
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))
 
 
+def is_number(array: ArrayLike) -> bool:
+    """Whether an array is one real number."""
+    return np.ndim(array) == 0 and is_real(array)
+
+
 def is_differentiable(array: ArrayLike) -> bool:
     """Whether an array can have an adjoint: its elements are floating point or complex."""
     return jnp.issubdtype(jnp.result_type(array), jnp.inexact)
@@ -81,6 +86,7 @@ class Node:
       adjoint: the derivative of the output by it; `None` for integers and booleans.
       source: the line that computed it.
       expression: the operation with its operands: `w1 · a`.
+      numbers: the same with the values of those that are numbers: `3 · 5`.
       part_of: for a value without a name, the variable whose assignment it is a step of.
       turn: inside of loops that are opened, which turn of each it belongs to.
     """
@@ -94,6 +100,7 @@ class Node:
     adjoint: Array | None
     source: Source | None
     expression: str
+    numbers: str
     part_of: str | None
     turn: tuple[int, ...]
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -57,6 +59,15 @@ def factor(x: Any) -> str:
     return f"({number(x)})"
 
 
+def operand(x: Any) -> str:
+    """A number between signs: in brackets where it begins with one.
+
+    >>> operand(5.0), operand(-5.0)
+    ('5', '(−5)')
+    """
+    return factor(x) if number(x).startswith("−") else number(x)
+
+
 def shape(array: ArrayLike) -> str:
     """The shape of an array, `[32, 10]`; nothing for a scalar."""
     sizes = np.shape(array)
@@ -69,6 +80,8 @@ def summary(array: ArrayLike | None) -> str:
     >>> summary(np.array(-15.0)), summary(np.array([[1.0, 2.5]]))
     ('−15', '[1, 2] 1 … 2.5')
     """
+    if isinstance(array, jax.Array) and jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        return f"{shape(array)} {array.dtype}".lstrip()  # a random key has no numbers
     values = np.asarray(array)
     if values.ndim == 0:
         return number(values)

@@ -89,41 +89,61 @@ class ChainRule(NamedTuple):
 
 
 def chain_rule(
-    nodes: Sequence[Node], operands: Mapping[int, Sequence[Edge]], output: Node, variable: Node
+    nodes: Sequence[Node],
+    operands: Mapping[int, Sequence[Edge]],
+    objective: str,
+    cotangents: Mapping[int, Array],
+    variable: Node,
 ) -> ChainRule:
-    """Writes out `∂output/∂variable`.
+    """Writes out `∂objective/∂variable`.
 
     Args:
       nodes: of the graph.
       operands: of every node the edges down to its operands.
-      output: where the paths begin.
-      variable: where they end.
+      objective: where the paths begin: the name of the output, or of the sum `ȳ · y` over several.
+      cotangents: of the outputs, by index, the adjoints that they begin with.
+      variable: where the paths end.
     """
+    output = next((i for i in cotangents if nodes[i].name == objective), len(nodes))
 
     @functools.cache
     def down(index: int) -> tuple[tuple[int, Factor], ...]:
+        if index == len(nodes):
+            return tuple((i, _first(objective, nodes[i], ȳ)) for i, ȳ in cotangents.items())
         return tuple(sorted(_factors(nodes, operands, index), key=lambda pair: pair[0]))
 
     counts = {variable.index: 1}
-    for node in nodes[variable.index + 1 : output.index + 1]:
-        if node.part_of is None or node is output:
-            counts[node.index] = sum(counts.get(child, 0) for child, _ in down(node.index))
+    named = (n.index for n in nodes if n.part_of is None or n.index in cotangents)
+    for index in (*(i for i in named if i > variable.index), len(nodes)):
+        counts[index] = sum(counts.get(child, 0) for child, _ in down(index))
 
-    def paths_from(index: int) -> Iterator[tuple[Factor, ...]]:
-        if index == variable.index:
-            yield ()
-            return
-        for child, factor in down(index):
-            if counts.get(child):
-                yield from ((factor, *rest) for rest in paths_from(child))
+    def paths() -> Iterator[tuple[Factor, ...]]:
+        begun: list[tuple[int, tuple[Factor, ...]]] = [(output, ())]
+        while begun:
+            index, path = begun.pop()
+            if index == variable.index:
+                yield path
+            elif counts.get(index):
+                begun += [(child, (*path, factor)) for child, factor in reversed(down(index))]
 
-    count = counts.get(output.index, 0)
+    count = counts.get(output, 0)
     return ChainRule(
-        output=output.name,
+        output=objective,
         variable=variable.name,
-        paths=tuple(paths_from(output.index)) if 0 < count <= MAX_PATHS else (),
+        paths=tuple(paths()) if 0 < count <= MAX_PATHS else (),
         num_paths=count,
         total=variable.adjoint,
+    )
+
+
+def _first(objective: str, output: Node, cotangent: Array) -> Factor:
+    """`∂(ȳ · y)/∂y = ȳ`."""
+    return Factor(
+        parent=objective,
+        child=output.name,
+        formula="its cotangent",
+        value=cotangent if cotangent.shape == () else None,
+        shapes=f"[] → {list(cotangent.shape)}",
     )
 
 

@@ -1,9 +1,8 @@
-"""A program of JAX, evaluated one operation after another with every value kept, and swept back.
+"""A program of JAX, evaluated one operation after another with every value kept.
 
-`jax.make_jaxpr` gives the program; here it runs by itself, so that each value can be looked at, and
-the reverse sweep is the lecture's: local derivative times incoming adjoint, accumulated. Functions
-under `jit` and `checkpoint` are opened. `scan`, `while` and `cond` are one operation with a tape of
-its own, on which every turn is recorded.
+`jax.make_jaxpr` gives the program; here it runs by itself, so that each value can be looked at.
+Functions under `jit` and `checkpoint` are opened. `scan`, `while` and `cond` are one operation with
+a tape of its own, on which every turn is recorded.
 """
 
 import dataclasses
@@ -11,11 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
-from jaxtyping import Array, Shaped
 
 from funcnet import derivatives
 from funcnet.nodes import is_differentiable
@@ -124,32 +121,6 @@ class Call(NamedTuple):
     turn: tuple[int, ...] = ()
 
 
-class Local(NamedTuple):
-    """The local derivatives of one result of an operation.
-
-    Attributes:
-      formulas: in symbols, one an operand.
-      elementwise: whether it is an array, one an operand.
-      by_hand: whether the rule is of the table in `derivatives`.
-      pull: from the adjoint of the result to what each operand receives; `None` for those that have
-        no adjoint.
-    """
-
-    formulas: tuple[str, ...]
-    elementwise: tuple[bool, ...]
-    by_hand: bool
-    pull: Callable[[Any], tuple[Any, ...]]
-
-
-class Backward(NamedTuple):
-    """One step of the reverse sweep: what the operands received from one result."""
-
-    operation: Operation
-    result: int
-    local: Local
-    contributions: tuple[Any, ...]
-
-
 def evaluate(jaxpr: Any, arguments: Sequence[Any], expand: Iterable[str]) -> Tape:
     """Runs a program and keeps every value.
 
@@ -165,111 +136,6 @@ def evaluate(jaxpr: Any, arguments: Sequence[Any], expand: Iterable[str]) -> Tap
     tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
     tape.outputs = _run(tape, jaxpr, tape.inputs, Call())
     return tape
-
-
-def sweep(
-    tape: Tape, cotangents: Iterable[tuple[int, Shaped[Array, "..."]]]
-) -> tuple[dict[int, Any], list[Backward]]:
-    """The chain rule from the outputs to the inputs.
-
-    Args:
-      tape: of a run.
-      cotangents: places of outputs, with the adjoints that the sweep begins from.
-
-    Returns:
-      The adjoints of all values that an output depends on, by place, and the steps.
-    """
-    adjoints: dict[int, Any] = {}
-    steps = []
-
-    def receive(place: int, contribution: Any) -> None:
-        known = adjoints.get(place)
-        adjoints[place] = contribution if known is None else known + contribution
-
-    for place, cotangent in cotangents:
-        receive(place, cotangent)
-    for operation in reversed(tape.operations):
-        for result, place in enumerate(operation.results):
-            if place in adjoints and tape.wants(place):
-                local = local_derivatives(tape, operation, result)
-                contributions = local.pull(adjoints[place])
-                steps.append(Backward(operation, result, local, contributions))
-                for operand, contribution in zip(operation.operands, contributions, strict=True):
-                    if contribution is not None:
-                        receive(operand, contribution)
-    return adjoints, steps
-
-
-def local_derivatives(tape: Tape, operation: Operation, result: int) -> Local:
-    """The local derivatives of a result: of the table, of the body, or of `jax.vjp`."""
-    operands = tuple(tape.values[i] for i in operation.operands)
-    wanted = tuple(map(tape.wants, operation.operands))
-    if operation.body is not None:
-        return _through_body(operation.name, operation.body, result, wanted)
-    rules = derivatives.rules(operation.name, operands, operation.parameters)
-    if rules is None:
-        return _through_vjp(operation, operands, result, wanted)
-    y = tape.values[operation.results[result]]
-
-    def pull(g: Any) -> tuple[Any, ...]:
-        return tuple(
-            derivatives.match_operand(rule.pull(g, y, *operands), a) if want else None
-            for rule, a, want in zip(rules, operands, wanted, strict=False)
-        ) + (None,) * (len(operands) - len(rules))
-
-    beyond = len(operands) - len(rules)  # operands without a rule: the indices of a gather
-    return Local(
-        formulas=tuple(rule.formula for rule in rules) + ("0",) * beyond,
-        elementwise=tuple(
-            rule.elementwise and a.shape == y.shape
-            for rule, a in zip(rules, operands, strict=False)
-        )
-        + (False,) * beyond,
-        by_hand=True,
-        pull=pull,
-    )
-
-
-def _through_body(name: str, body: Tape, result: int, wanted: tuple[bool, ...]) -> Local:
-    """A loop's local derivative is the sweep over its turns."""
-
-    def pull(g: Any) -> tuple[Any, ...]:
-        adjoints, _ = sweep(body, [(body.outputs[result], g)])
-        return tuple(
-            adjoints.get(i, jnp.zeros_like(body.values[i])) if want else None
-            for i, want in zip(body.inputs, wanted, strict=True)
-        )
-
-    return Local(
-        formulas=(f"ȳ, back through {name}",) * len(wanted),
-        elementwise=(False,) * len(wanted),
-        by_hand=True,
-        pull=pull,
-    )
-
-
-def _through_vjp(
-    operation: Operation, operands: tuple[Any, ...], result: int, wanted: tuple[bool, ...]
-) -> Local:
-    """Where no rule is written: JAX's own, or the one that the user gave the function."""
-
-    def pull(g: Any) -> tuple[Any, ...]:
-        def function(*floats: Any) -> Any:
-            given = iter(floats)
-            return operation.bind(
-                *(next(given) if want else a for a, want in zip(operands, wanted, strict=True))
-            )[result]
-
-        _, vjp = jax.vjp(function, *(a for a, w in zip(operands, wanted, strict=True) if w))
-        received = iter(vjp(g))
-        return tuple(next(received) if want else None for want in wanted)
-
-    return Local(
-        formulas=(f"vjp of {operation.name}",) * len(wanted),
-        elementwise=(operation.elementwise,) * len(wanted),
-        by_hand=False,
-        pull=pull,
-    )
 
 
 def _run(tape: Tape, jaxpr: Any, inputs: Sequence[int], call: Call) -> list[int]:

@@ -1,13 +1,19 @@
 """python scripts/trace_graph.py --out lecture.html
 
-Draws the lecture's computation graph: printed as a table, or written as .html, .svg, .dot or .json.
+Draws the computation graph of the lecture's example, of the cost of a model (`--example mlp`), or
+of a function of your own: `--function package.module:name --args '(1.0, [2.0, 3.0])'`. Printed are
+a table and the chain rule of every argument; `--out` writes .html, .svg, .dot or .json.
 """
 
 import dataclasses
 import json
 from pathlib import Path
 
+from graph_calls import load_function, parse_arguments, run_call
+from graph_examples import EXAMPLES
+
 import funcnet as fn
+from funcnet.base import one_of
 from funcnet.console import run_program
 from funcnet.files import write_whole
 
@@ -21,30 +27,49 @@ WRITERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Print the lecture's graph, b = w1·a, c = w2·a, d = w3·b + w4·c, L = 10 − d."""
+    """Print the graph of a function: every value, every adjoint, and the chain rule written out."""
 
+    example: str = "lecture"
+    """lecture, or the cost of a model on four digits: logistic, softmax, mlp."""
+    function: str = ""
+    """A function of your own instead: package.module:name."""
+    args: str = ""
+    """Its arguments, in Python or JSON: (1.0, [2.0, 3.0]). A list of numbers is an array."""
     out: Path | None = None
     """A file to write it to; its suffix says how: .html, .svg, .dot or .json."""
 
 
-def lecture(w1: float, w2: float, w3: float, w4: float, a: float) -> float:
-    """The lecture's example."""
-    b = w1 * a
-    c = w2 * a
-    d = w3 * b + w4 * c
-    L = 10 - d
-    return L  # noqa: RET504
+def trace(options: Options) -> fn.Graph:
+    """The graph that the options ask for."""
+    if options.function:
+        function = load_function(options.function)
+        return run_call(fn.trace(function), function, parse_arguments(options.args or "()"))
+    if options.args:
+        raise ValueError("--args: expected a --function that takes them.")
+    function, args = EXAMPLES[one_of("--example", options.example, EXAMPLES)]()
+    return fn.trace(function)(*args)
+
+
+def check_out(out: Path) -> None:
+    """Refuses a file that cannot be written before anything is computed."""
+    if out.suffix not in WRITERS:
+        expected = ", ".join(WRITERS)
+        raise ValueError(f"--out: expected a name ending in {expected}; got {str(out)!r}.")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out: expected a file in a folder that exists; got {str(out)!r}.")
 
 
 def main(options: Options) -> None:
     """Traces, prints, and writes."""
-    suffix = options.out.suffix if options.out else ".html"
-    if suffix not in WRITERS:
-        raise ValueError(f"--out: expected a name ending in {', '.join(WRITERS)}; got {suffix!r}.")
-    graph = fn.trace(lecture)(1.0, 2.0, 3.0, 4.0, 5.0)
-    print(graph, *(graph.chain_rule(f"w{i}") for i in (1, 2, 3, 4)), sep="\n")
     if options.out:
-        write_whole(options.out, WRITERS[suffix](graph).encode())
+        check_out(options.out)
+    graph = trace(options)
+    print(graph)
+    for node in graph.nodes:
+        if node.operation == "argument" and node.adjoint is not None:
+            print(graph.chain_rule(node.name))
+    if options.out:
+        write_whole(options.out, WRITERS[options.out.suffix](graph).encode())
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ ROWS = [
         "roads",
         "diagnosis",
     },
-    {"models", "chain_rule", "tape", "paths", "probe"},
-    {"training", "artifacts", "graph", "verdicts"},
-    {"fit", "render", "sweep", "gradcheck"},
-    {"run", "console"},
-    {"tuning"},
+    {"models", "chain_rule", "tape", "paths", "nonfinite", "probe"},
+    {"training", "artifacts", "backward", "naming", "verdicts"},
+    {"fit", "graph", "sweep", "gradcheck"},
+    {"run", "console", "drawing", "equations"},
+    {"tuning", "render"},
     {"__init__"},
 ]
 EXCEPTIONS = {

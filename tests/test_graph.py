@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import funcnet as fn
-from funcnet import activations, derivatives, losses
+from funcnet import activations, losses, models
 from funcnet.graph import gradient, trace
 
 
@@ -102,7 +102,26 @@ FUNCTIONS = ELEMENTWISE | {
         x @ z, LABELS
     ).mean(),
     "optax_huber": lambda x, z: optax.huber_loss(x, z).mean(),
+    "optax_focal": lambda x, z: optax.sigmoid_focal_loss(x, jax.nn.sigmoid(z)).mean(),
+    "optax_hinge": lambda x, z: optax.hinge_loss(x, jnp.sign(z)).mean(),
+    "optax_divergence": lambda x, z: optax.kl_divergence(
+        jax.nn.log_softmax(x), jax.nn.softmax(z)
+    ).mean(),
     "optax_cosh": lambda x, z: optax.log_cosh(x, z).mean(),
+    "linear": lambda x, z: jnp.sum(models.linear(4, 4).apply(models.Linear(x, x[0]), z) ** 2),
+    "logistic_regression": lambda x, z: losses.binary_cross_entropy(
+        models.logistic_regression(4).apply(models.Linear(x[:1], x[0, :1]), z), LABELS / 3
+    ).mean(),
+    "mlp": lambda x, z: losses.softmax_cross_entropy(
+        models.mlp((4, 4, 4), activation="elu").apply([models.Linear(x, x[0])] * 2, z), LABELS
+    ).mean(),
+    "top_k": lambda x, z: jnp.sum(jax.lax.top_k(x, 2)[0] * z[:, :2]),
+    "scatter": lambda x, z: jnp.sum(x.at[LABELS].add(z).at[0, 0].set(3.0) ** 2),
+    "stack": lambda x, z: jnp.sum(jnp.stack([x, z, x], axis=1) ** 3),
+    "solve": lambda x, z: jnp.sum(jnp.linalg.solve(x + 5 * jnp.eye(4), z)),
+    "max_pool": lambda x, z: jnp.sum(
+        jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (2, 2), (1, 1), "SAME") * z
+    ),
     "logsumexp": lambda x, z: jnp.sum(jax.nn.logsumexp(x * z, axis=1)),
     "var": lambda x, z: jnp.var(x @ z),
     "max": lambda x, z: jnp.max(x * z) - jnp.min(x),
@@ -143,20 +162,6 @@ def test_at_least_forty_functions():
     assert len(FUNCTIONS) >= 40
 
 
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", sorted(derivatives.SLOPES))
-def test_slopes_equal_those_of_jax(name):
-    if name.startswith(("copy", "add_any")):
-        pytest.skip("an identity that jax.lax does not offer")
-    operation = getattr(jax.lax, name)
-    operands = jnp.array([0.3, 0.7]), jnp.array([0.6, 0.2])
-    operands = operands[: len(derivatives.SLOPES[name])]
-    y, vjp = jax.vjp(operation, *operands)
-    g = jnp.array([2.0, -3.0])
-    for rule, expected in zip(derivatives.SLOPES[name], vjp(g), strict=True):
-        same(rule.pull(g, y, *operands), expected)
-
-
 def test_the_lecture():
     graph = trace(lecture)(*LECTURE)
     adjoints = {
@@ -177,15 +182,48 @@ def test_the_lecture():
     assert "(−1)(3)(1) + (−1)(4)(2)" in str(graph.chain_rule("a"))
 
 
-def test_many_paths_are_counted():
+def paths_of(doublings):
+    """A function whose output has 2 ** doublings paths to x."""
+
     def function(x):
-        for _ in range(10):
-            x = x + x * x
+        for _ in range(doublings):
+            y = jnp.sin(x)
+            z = jnp.cos(x)
+            x = y * z
         return x
 
-    rule = trace(function)(0.001).chain_rule("x")
-    assert rule.num_paths == 1
+    return function
+
+
+def test_few_paths_are_written_and_many_counted():
     assert trace(lambda x: jnp.sin(x) * jnp.cos(x))(1.0).chain_rule("x").num_paths == 2
+    rule = trace(paths_of(3))(0.5).chain_rule("x")
+    assert rule.num_paths == len(rule.paths) == 8
+    products = [np.prod([float(factor.value) for factor in path]) for path in rule.paths]
+    np.testing.assert_allclose(sum(products), jax.grad(paths_of(3))(0.5), rtol=1e-5)
+    rule = trace(paths_of(10))(0.5).chain_rule("x")
+    assert rule.num_paths == 1024
+    assert rule.paths == ()
+    np.testing.assert_allclose(rule.total, jax.grad(paths_of(10))(0.5), rtol=1e-5)
+    assert rule.steps[0] == "a sum over 1,024 paths"
+    assert str(rule).startswith("∂x#11/∂x = a sum over 1,024 paths\n")
+
+
+def test_a_path_of_hundreds_of_factors():
+    def function(x):
+        for _ in range(600):
+            x = 1.001 * x
+        return x
+
+    (path,) = trace(function)(1.0).chain_rule("x").paths
+    assert len(path) == 600
+    np.testing.assert_allclose(path[0].value, 1.001, rtol=1e-6)
+
+
+def test_a_variable_without_a_path():
+    assert trace(lambda x, y: x * 2)(1.0, 2.0).chain_rule("y").steps == (
+        "0: output does not depend on y",
+    )
 
 
 def test_a_loop_is_opened_by_turns():
@@ -195,7 +233,13 @@ def test_a_loop_is_opened_by_turns():
 
     xs = jnp.array([2.0, 3.0, 5.0])
     graph = trace(function)(1.0, xs)
-    assert float(graph.open("function", turn=1).output.value) == 6
+    turn = graph.open("function", turn=1)  # c · 2, then this turn's · 3, then · 5
+    assert float(turn.output.value) == 6
+    assert float(turn.output.adjoint) == 5
+    for node in turn.nodes:
+        received = [edge.contribution for edge in turn.uses.get(node.index, ())]
+        ends = [ȳ for i, ȳ in turn.cotangents.items() if i == node.index]
+        np.testing.assert_allclose(sum(received + ends), node.adjoint)
     unrolled = trace(function, expand="scan")(1.0, xs)
     np.testing.assert_allclose(unrolled["xs"].adjoint, [15, 10, 6])
     with pytest.raises(ValueError, match=r"expected 0 … 2; got 7"):
@@ -213,23 +257,77 @@ def test_custom_functions_are_one_node_until_expanded():
         trace(function, expand="sigmiod")(x)
 
 
-def test_nan_is_found_forward_and_backward():
-    def forward(x):
-        h = jnp.tanh(x)
-        bad = jnp.log(h - 2)
-        return jnp.sum(bad * 3)
+def network(layers, x, y, broken):
+    """An MLP whose second layer is `broken`."""
+    h1 = jnp.tanh(x @ layers[0])
+    h2 = broken(h1 @ layers[1])
+    z = h2 @ layers[2]
+    return jnp.mean((z - y) ** 2)
 
-    def backward(x):
-        root = jnp.sqrt(x * 0)
-        return jnp.sum(root)
 
-    found = trace(forward)(jnp.ones(3)).first_nonfinite()
+def born(broken):
+    """Where the first NaN of that network is born."""
+    layers = [jnp.eye(3), jnp.eye(3), jnp.ones((3, 1))]
+    x = jnp.array([[0.0, 0.5, 1.0], [1.0, 2.0, 3.0]])
+    return trace(lambda layers, x, y: network(layers, x, y, broken))(layers, x, jnp.ones((2, 1)))
+
+
+def log_of_shifted(z):
+    shifted = z - 0.1
+    scaled = 2 * jnp.log(shifted)  # of a negative number: NaN
+    return scaled  # noqa: RET504
+
+
+def root_of_square(z):
+    square = z**2
+    norm = jnp.sqrt(square)  # 0 at 0; its derivative is ∞, and ∞ · 0 is NaN
+    return norm  # noqa: RET504
+
+
+def test_a_nan_in_the_middle_of_a_forward_pass_is_named():
+    graph = born(log_of_shifted)
+    found = graph.first_nonfinite()
     assert found.phase == "forward"
-    assert "bad = jnp.log(h - 2)" in str(found)
-    found = trace(backward)(jnp.ones(3)).first_nonfinite()
+    assert found.node.operation == "log"
+    assert found.node.source.text.startswith("scaled = 2 * jnp.log(shifted)")
+    assert found.node.source.function == "log_of_shifted"
+    assert [x.name for x in found.inputs] == ["shifted"]
+    assert np.isnan(graph.output.value)
+    assert str(found).startswith(f"forward: the value of {found.node.name} = log(shifted) is not")
+    assert f"at test_graph.py:{found.node.source.line} in log_of_shifted: scaled" in str(found)
+    assert "shifted = [2, 3] −0.1 … " in str(found)
+
+
+def test_a_nan_in_the_backward_pass_alone_is_named():
+    graph = born(root_of_square)
+    found = graph.first_nonfinite()
+    assert np.isfinite(graph.output.value)
+    assert all(np.isfinite(node.value).all() for node in graph.nodes)
+    assert np.isnan(graph["layers[1]"].adjoint).any()
     assert found.phase == "backward"
-    assert "root = jnp.sqrt(x * 0)" in str(found)
+    assert found.node.operation == "sqrt"
+    assert found.node.name == "h2"  # as the caller calls it
+    assert found.node.source.text.startswith("norm = jnp.sqrt(square)")
+    assert [x.name for x in found.inputs] == ["square"]
+    assert str(found).startswith("backward: the derivative of h2 = √square is not finite\n")
+
+
+def test_nothing_is_found_where_all_is_finite():
+    assert born(jnp.tanh).first_nonfinite() is None
     assert trace(jnp.sin)(1.0).first_nonfinite() is None
+
+
+def test_a_nan_inside_a_loop_is_named():
+    def function(x):
+        def step(c, _):
+            c = jnp.log(c)
+            return c, None
+
+        return jax.lax.scan(step, x, length=3)[0]
+
+    found = trace(function)(2.0).first_nonfinite()
+    assert found.node.source.text == "c = jnp.log(c)"
+    assert found.node.turn == (2,)  # log log 2 is negative
 
 
 def test_names_of_pytrees_and_integers():
@@ -258,6 +356,20 @@ def test_bad_input():
         trace(lambda x: x)(jnp.ones(3))
     with pytest.raises(TypeError, match="expected an output of floats; it is int32"):
         trace(lambda x: x)(1)
+    with pytest.raises(TypeError, match="expected an output of floats; it is complex64"):
+        trace(lambda x: x)(1j)
+    with pytest.raises(TypeError, match="x: expected an array or a number; got an array of <U1"):
+        trace(lambda x: x)(np.array(["a"]))
+    with pytest.raises(TypeError, match="cotangent: expected an array or a number; got str"):
+        trace(lambda x: x, cotangent="a")(1.0)
+    with pytest.raises(TypeError, match="missing 1 required positional argument") as raised:
+        trace(lambda x: x)()
+    assert raised.value.__notes__[-1] == "output was traced with no arguments."
+    with pytest.raises(ZeroDivisionError) as raised:
+        trace(lambda x: x / (1 // 0))(1.0)
+    assert raised.value.__notes__[-1] == "output was traced with x: float32[]."
+    with pytest.raises(ValueError, match="expected a pure function; pure_callback"):
+        trace(lambda x: jax.pure_callback(np.sin, jax.ShapeDtypeStruct((), jnp.float32), x))(1.0)
     with pytest.raises(ValueError, match="cotangent: expected arrays like the output"):
         trace(lambda x: x, cotangent=jnp.ones(2))(jnp.ones(3))
     with pytest.raises(ValueError, match="expected a pure function; debug"):
@@ -269,6 +381,32 @@ def test_bad_input():
     with pytest.raises(TypeError) as raised:
         trace(lambda x, y: x @ y)(jnp.ones((2, 3)), jnp.ones((2, 3)))
     assert "x: float32[2, 3], y: float32[2, 3]" in raised.value.__notes__[-1]
+
+
+def test_random_keys_and_complex_numbers():
+    def function(key, x):
+        y = x * jax.random.normal(key)
+        z = jax.lax.complex(y, 2 * y)
+        return jnp.abs(z)
+
+    graph = trace(function)(jax.random.key(0), 2.0)
+    assert graph["key"].adjoint is None
+    assert "none: key<fry>" in str(graph)
+    expected = jax.grad(function, 1)(jax.random.key(0), 2.0)
+    np.testing.assert_allclose(graph["x"].adjoint, expected, rtol=1e-6)
+    assert "complex64" in fn.render.page(graph)
+
+
+def test_with_cotangents_the_chain_rule_begins_with_them():
+    def function(x):
+        y = 2 * x
+        z = jnp.sin(x)
+        return y, z
+
+    rule = trace(function, cotangent=(3.0, 5.0))(0.0).chain_rule("x")
+    assert rule.symbols == ("∂(ȳ · function)/∂y · ∂y/∂x + ∂(ȳ · function)/∂z · ∂z/∂x")
+    assert rule.steps[1:] == ("(3)(2) + (5)(1)", "(6) + (5)", "11")
+    assert str(trace(lambda x: 3 * x, cotangent=2.0)(1.0).chain_rule("x")).endswith("(2)(3) = 6")
 
 
 def test_cotangent_of_an_array():

@@ -1,0 +1,97 @@
+"""What the values of a computation are called: as the user calls them, where the source says it."""
+
+import inspect
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from funcnet.source import evaluations
+from funcnet.tape import Tape
+
+
+def argument_names(
+    function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
+) -> list[str]:
+    """`w1`, `params.weight`, `layers[0].bias`: what each array is called in the function.
+
+    >>> argument_names(lambda w, *x: w, ({"b": 1.0}, 2.0, 3.0), {"y": 4.0})
+    ["w['b']", 'x[0]', 'x[1]', 'y']
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    parameters = _positional_names(function, len(args))
+    names = []
+    for (kind, key, *rest), _ in paths:
+        parameter = parameters[key.idx] if kind.idx == 0 else key.key
+        names.append(parameter + jax.tree_util.keystr(tuple(rest)))
+    return names
+
+
+def _positional_names(function: Callable[..., Any], count: int) -> list[str]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin tells no signature
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "args")
+    return [*names, *(f"{rest}[{i}]" for i in range(max(count - len(names), 0)))]
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """The name of a function; one without a name is called by its result, `output`."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return "output" if name == "<lambda>" else name
+
+
+def variable_names(
+    tape: Tape, output_name: str, input_names: Sequence[str]
+) -> tuple[dict[int, str], dict[int, int]]:
+    """Of every place its name, and of the steps of an assignment the place that it names.
+
+    Args:
+      tape: of a run.
+      output_name: the name of an output that has no other.
+      input_names: of the inputs.
+    """
+    named, owners = _assigned_names(tape)
+    for place, name in zip(tape.inputs, input_names, strict=True):
+        named[place] = name
+    if len(tape.outputs) == 1:
+        named = {tape.outputs[0]: output_name} | named
+    taken, names = set(named.values()), {}
+    fresh = (f"v{i}" for i in itertools.count(1) if f"v{i}" not in taken)
+    seen: dict[str, int] = defaultdict(int)
+    made_by = {place: operation for operation in tape.operations for place in operation.results}
+    for place in range(len(tape.values)):
+        operation = made_by.get(place)
+        if operation and operation.name == "index" and operation.operands[0] in names:
+            name = f"{names[operation.operands[0]]}[{operation.parameters['at']}]"
+        elif place in named:
+            name = named[place]
+        elif place in tape.literals:
+            continue
+        else:
+            name = next(fresh)
+        seen[name] += 1
+        names[place] = name if seen[name] == 1 else f"{name}#{seen[name]}"
+    return names, {place: owner for place, owner in owners.items() if place not in named}
+
+
+def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:
+    """The names that the source gives to results; the outermost call has the last word."""
+    named: dict[int, str] = {}
+    owners: dict[int, int] = {}
+    for evaluation in evaluations([(step.name, step.stack) for step in tape.operations]):
+        last = tape.operations[evaluation.last]
+        if len(evaluation.targets) != len(last.results):
+            continue
+        turn = "".join(f"[{k}]" for k in last.turn)
+        for target, place in zip(evaluation.targets, last.results, strict=True):
+            if target != "_":
+                named[place] = target + turn
+        for operation in tape.operations[evaluation.first : evaluation.last]:
+            for place in operation.results:
+                owners[place] = owners.get(place, last.results[0])
+    return named, owners

@@ -1,0 +1,66 @@
+"""The functions that `trace_graph.py` draws: the lecture's, and the costs of three models."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+import funcnet as fn
+
+NUM_IMAGES = 4
+"""How many images of digits a cost is the mean over."""
+
+
+def lecture(w1: float, w2: float, w3: float, w4: float, a: float) -> float:
+    """The lecture's example."""
+    b = w1 * a
+    c = w2 * a
+    d = w3 * b + w4 * c
+    L = 10 - d
+    return L  # noqa: RET504
+
+
+def lecture_example() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The lecture's function and numbers."""
+    return lecture, (1.0, 2.0, 3.0, 4.0, 5.0)
+
+
+def logistic_example() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Logistic regression: is the digit a 3?"""
+    model = fn.models.logistic_regression(num_features=64)
+    return _cost(model, fn.losses.binary_cross_entropy, lambda y: (y == 3).astype("float32"))
+
+
+def softmax_example() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Softmax regression: which digit is it?"""
+    model = fn.models.softmax_regression(num_features=64, num_classes=10)
+    return _cost(model, fn.losses.softmax_cross_entropy, lambda y: y)
+
+
+def mlp_example() -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The same with a hidden layer."""
+    model = fn.models.mlp((64, 16, 10), activation="tanh")
+    return _cost(model, fn.losses.softmax_cross_entropy, lambda y: y)
+
+
+def _cost(
+    model: fn.Model, loss: Callable[..., Any], target: Callable[..., Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The mean loss of a model as a function of its parameters, and arguments for it."""
+
+    def cost(params: Any, x: Any, y: Any) -> Any:
+        z = model.apply(params, x)
+        losses = loss(z, y)
+        return losses.mean()
+
+    batch = fn.data.load("digits").train
+    x, y = batch.inputs[:NUM_IMAGES], batch.targets[:NUM_IMAGES]
+    return cost, (model.init(jax.random.key(0)), x, target(y))
+
+
+EXAMPLES: Mapping[str, Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
+    "lecture": lecture_example,
+    "logistic": logistic_example,
+    "softmax": softmax_example,
+    "mlp": mlp_example,
+}
