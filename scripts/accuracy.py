@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Float64, UInt32
+from jaxtyping import Array, Float32, Float64, UInt32
 
 from funcnet.activations import ACTIVATIONS
 from funcnet.chain_rule import DERIVATIVES

@@ -7,6 +7,7 @@ exponent. Exits 1 where funcnet is worse than `jax.nn`, is NaN or leaves the ran
 the same command goes on. `accuracy.py` says how errors are measured.
 """
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -55,14 +56,19 @@ def begin(options: Options) -> Report:
     libraries = {name: _version(name) for name in ("funcnet", "jax", "torch")}
     subject = {"sample": options.sample, "seed": options.seed, **libraries}
     if options.sample is None and options.out is not None and options.out.exists():
-        report = json.loads(options.out.read_text())
-        if report["subject"] != subject:
-            raise ValueError(
-                f"--out: expected a report on {subject}; {options.out} is one on "
-                f"{report['subject']}. Delete it, or name another file."
-            )
-        return report
+        return _resumed(options.out, subject)
     return {"subject": subject, "verified": 0, "worst": {name: {} for name in QUANTITIES}}
+
+
+def _resumed(path: Path, subject: dict[str, Any]) -> Report:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        report = json.loads(path.read_bytes())
+        if report["subject"] == subject:
+            return report
+    raise ValueError(
+        f"--out: expected a new file, or a report on {subject}; {path} is something else. "
+        "Delete it, or name another file."
+    )
 
 
 def add(report: Report, bits: np.ndarray) -> None:
