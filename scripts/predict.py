@@ -40,8 +40,9 @@ def main(options: Options) -> None:
     inputs = np.stack([prepare(images.read(picture)).ravel() for picture in options.pictures])
     model, params = fn.load_model(options.run)
     classes = trained.class_probabilities(config, model.apply(params, inputs))
-    for index, picture in enumerate(options.pictures):
-        ranked = sorted(((float(p[index]), name) for name, p in classes.items()), reverse=True)
+    rows = np.stack(list(classes.values()), axis=-1)
+    for picture, row in zip(options.pictures, rows, strict=True):
+        ranked = sorted(zip(row, classes, strict=True), reverse=True)
         print(f"{picture}: {', '.join(f'{name} {p:.4f}' for p, name in ranked)}")
 
 

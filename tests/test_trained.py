@@ -1,6 +1,11 @@
-"""What a run left, loaded again; and pictures, predicted from it."""
+"""What a run left, loaded again; and pictures, predicted from it.
+
+`FUNCNET_PICTURES=10000 pytest -n0 -rP tests/test_trained.py -k pictures_of` writes and predicts so
+many of MNIST's, and prints the accuracies.
+"""
 
 import json
+import os
 import pathlib
 import re
 import runpy
@@ -18,6 +23,7 @@ from funcnet.run import TrainConfig, run
 from funcnet.trained import load_config
 
 PREDICT = str(pathlib.Path(__file__).parents[1] / "scripts" / "predict.py")
+PICTURES = int(os.environ.get("FUNCNET_PICTURES", "200"))
 CONFIGS = {
     "logistic": TrainConfig(model="logistic", target=7, epochs=1),
     "mlp": TrainConfig(model="mlp", hidden=(12, 9), activation="maxout", pieces=3, epochs=1),
@@ -38,7 +44,7 @@ def digits_run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def mnist_run(prepared_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "mnist"
-    train(TrainConfig(dataset="mnist", data_dir=prepared_dir, epochs=2), folder)
+    train(TrainConfig(dataset="mnist", data_dir=prepared_dir, model="mlp", epochs=3), folder)
     return folder
 
 
@@ -143,7 +149,7 @@ def on_paper(image):
 def test_pictures_of_mnist_are_predicted_as_the_arrays_are(
     form, mnist, mnist_run, predict, tmp_path
 ):
-    x, y = mnist.test.inputs[:200], mnist.test.targets[:200]
+    x, y = mnist.test.inputs[:PICTURES], mnist.test.targets[:PICTURES]
     model, params = fn.load_model(mnist_run)
     accuracy = (model.apply(params, x).argmax(axis=-1) == y).mean()
     paths = [tmp_path / f"{index}.png" for index in range(len(y))]
