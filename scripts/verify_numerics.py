@@ -93,9 +93,10 @@ def table(report: Report) -> str:
 def _cell(tally: dict[str, Any] | None) -> str:
     if tally is None:
         return ""
-    faults = "".join(f", {tally[key]:,} {key}" for key in ("nans", "outside") if tally[key])
+    counts = "".join(f", {tally[key]:,} {key}" for key in ("nans", "outside") if tally[key])
     where = f" at {tally['at']:.9g}" if tally["ulp"] else ""
-    return f"{tally['ulp']:,.2f}{where}{faults}"
+    digits = 2 if tally["ulp"] < 1000 else 0
+    return f"{tally['ulp']:,.{digits}f}{where}{counts}"
 
 
 def faults(report: Report) -> Iterator[str]:
