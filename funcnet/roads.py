@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import primitives
 from jaxtyping import Array, Float, Float64
 
 
@@ -39,6 +37,16 @@ class Leaf(NamedTuple):
     skipped: str | None
 
     @property
+    def places(self) -> slice:
+        """Where its numbers lie in the vector."""
+        return slice(self.start, self.start + self.size)
+
+    def element(self, place: int) -> tuple[int, ...]:
+        """Which element a place in the vector belongs to."""
+        number = (place - self.start) // self.parts
+        return tuple(int(i) for i in np.unravel_index(number, self.shape))
+
+    @property
     def parts(self) -> int:
         """How many real numbers make one element."""
         return 2 if np.issubdtype(self.dtype, np.complexfloating) else 1
@@ -59,18 +67,42 @@ class Point(NamedTuple):
     leaves: tuple[Leaf, ...]
     vector: Float64[np.ndarray, "n"]
 
+    @property
+    def scale(self) -> float:
+        """The largest of the numbers, 1 where all are 0."""
+        return float(np.max(abs(self.vector))) or 1.0
 
-@contextmanager
-def double_precision() -> Iterator[None]:
-    """JAX in float64, with its usual promotion: the function may bring float32 constants."""
-    with jax.enable_x64(True), own_precision(), jax.numpy_dtype_promotion("standard"):
-        yield
+
+UNTRACEABLE = (TypeError, ValueError, NotImplementedError, jax.errors.JAXTypeError)
+"""What JAX raises for a function that it cannot batch, compile or differentiate."""
 
 
 @contextmanager
 def own_precision() -> Iterator[None]:
     """JAX as the caller set it, but that a key may be used for every evaluation."""
     with jax.debug_key_reuse(False):
+        yield
+
+
+@contextmanager
+def wide_arguments() -> Iterator[None]:
+    """JAX as the caller set it, but that float64 is let in, beside constants of float32.
+
+    What the function makes for itself, random numbers above all, stays what it was.
+    """
+    before = jax.config.values["jax_explicit_x64_dtypes"]
+    jax.config.update("jax_explicit_x64_dtypes", "allow")
+    try:
+        with own_precision(), jax.numpy_dtype_promotion("standard"):
+            yield
+    finally:
+        jax.config.update("jax_explicit_x64_dtypes", before)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """JAX with float64 as its default, for a function that holds its own arrays to its inputs'."""
+    with jax.enable_x64(True), wide_arguments():
         yield
 
 
@@ -131,18 +163,17 @@ def _real_parts(value: Any) -> Float64[np.ndarray, "n"]:
     return np.ravel(array).astype(np.float64)
 
 
-def arguments(at: Point, x: Float[Array, "n"] | np.ndarray, *, wide: bool) -> tuple:
-    """The arguments with the numbers of x in them: in float64 if `wide`, else in their own dtypes.
+def arguments(at: Point, pieces: Sequence[Any], *, wide: bool) -> tuple:
+    """The arguments with these numbers, an array a leaf: in float64 if `wide`, else as they came.
 
     The floating arrays that are held fixed are made float64 as well, if `wide`.
     """
-    leaves = iter(at.leaves)
+    rest = iter(zip(at.leaves, pieces, strict=True))
 
-    def from_vector(value: Any) -> Any:
-        leaf = next(leaves)
+    def from_piece(value: Any) -> Any:
+        leaf, numbers = next(rest)
         if not leaf.size:
             return value
-        numbers = x[leaf.start : leaf.start + leaf.size]
         if leaf.parts == 2:
             numbers = jax.lax.complex(numbers[0::2], numbers[1::2])
         numbers = jnp.reshape(numbers, leaf.shape)
@@ -150,7 +181,7 @@ def arguments(at: Point, x: Float[Array, "n"] | np.ndarray, *, wide: bool) -> tu
 
     args = [jax.tree.map(_widened, value) if wide else value for value in at.args]
     for number in at.argnums:
-        args[number] = jax.tree.map(from_vector, at.args[number])
+        args[number] = jax.tree.map(from_piece, at.args[number])
     return tuple(args)
 
 
@@ -238,54 +269,3 @@ def as_vector(at: Point, gradient: Any, source: str) -> Float64[np.ndarray, "n"]
         numbers = numbers.astype(np.complex128 if leaf.parts == 2 else np.float64)
         pieces.append(np.ravel(np.conj(numbers)).view(np.float64))
     return np.concatenate(pieces)
-
-
-def lowest_precision(jaxpr: jex.Jaxpr) -> float:
-    """The relative precision of the coarsest floating point type that a program computes in.
-
-    >>> with jax.enable_x64(True):
-    ...     program = jax.make_jaxpr(lambda x: x.astype(jnp.float32) * 2)(1.0)
-    >>> lowest_precision(program.jaxpr)
-    1.1920928955078125e-07
-    """
-    epsilons = [np.finfo(np.float64).eps]
-    for equation in jaxpr.eqns:
-        epsilons += [
-            jnp.finfo(dtype).eps
-            for dtype in (getattr(var.aval, "dtype", np.int32) for var in equation.outvars)
-            if jnp.issubdtype(dtype, jnp.inexact)
-        ]
-        epsilons += [lowest_precision(inner) for inner in jex.jaxprs_in_params(equation.params)]
-    return float(max(epsilons))
-
-
-def hides_something(jaxpr: jex.Jaxpr) -> bool:
-    """Whether there is a `stop_gradient` anywhere in a program."""
-    return any(
-        equation.primitive is primitives.stop_gradient_p
-        or any(map(hides_something, jex.jaxprs_in_params(equation.params)))
-        for equation in jaxpr.eqns
-    )
-
-
-def without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
-    """The same program, its `stop_gradient`s replaced by copies, which let gradients through."""
-
-    def visible(value: Any) -> Any:
-        match value:
-            case jex.ClosedJaxpr():
-                return value.replace(jaxpr=without_stop_gradient(value.jaxpr))
-            case jex.Jaxpr():
-                return without_stop_gradient(value)
-            case tuple() if hasattr(value, "_fields"):
-                return type(value)(*map(visible, value))
-            case tuple():
-                return tuple(map(visible, value))
-        return value
-
-    def seen(equation: jex.JaxprEqn) -> jex.JaxprEqn:
-        if equation.primitive is primitives.stop_gradient_p:
-            return equation.replace(primitive=primitives.copy_p, params={})
-        return equation.replace(params={k: visible(v) for k, v in equation.params.items()})
-
-    return jaxpr.replace(eqns=[seen(equation) for equation in jaxpr.eqns])

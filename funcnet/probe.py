@@ -1,0 +1,348 @@
+"""A function at a point, as `φ: ℝⁿ → ℝ` in float64, and its numerical slopes along lines.
+
+A line moves the numbers of one block of leaves, so that whatever the block does not touch is
+computed once for many lines. Lines are evaluated in compiled batches; a function that cannot be
+batched, or compiled, one by one.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnet import numerical, programs, roads
+
+ELEMENTWISE = 2048
+"""A leaf of at most so many numbers is looked at element by element."""
+DIRECTIONS = 3
+"""In so many random directions a larger one is."""
+LINES = 64
+"""At most so many lines are evaluated at once,"""
+NUMBERS = 2**23
+"""and fewer where an array of them would have more numbers than this."""
+
+
+class Precision(NamedTuple):
+    """How a function is evaluated at numbers of float64.
+
+    Attributes:
+      context: the JAX configuration.
+      wide: whether its arguments are float64; else they are rounded to their own dtypes.
+    """
+
+    context: Callable[[], AbstractContextManager]
+    wide: bool
+
+
+PRECISIONS = (
+    Precision(roads.wide_arguments, wide=True),
+    Precision(roads.double_precision, wide=True),
+    Precision(roads.wide_arguments, wide=False),
+)
+"""From what changes least about the function to what it can always take."""
+
+
+class Problem(NamedTuple):
+    """A function seen as `φ: ℝⁿ → ℝ` at a point, and what its values are worth.
+
+    Attributes:
+      at: the point.
+      phi: the function of the point's pieces, an array of float64 a leaf.
+      pieces: where it is looked at.
+      values: `(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ place < high`, a value a line.
+      middle: `φ(x)`.
+      noise: the rounding noise of a value.
+      epsilon: the relative precision that the function computes in.
+      rtol: the relative difference that is none.
+      atol: the absolute one.
+    """
+
+    at: roads.Point
+    phi: Callable[[Sequence[Any]], Any]
+    pieces: tuple[Any, ...]
+    values: Callable[..., np.ndarray]
+    middle: float
+    noise: float
+    epsilon: float
+    rtol: float
+    atol: float
+
+
+def precision_of(function: Callable, at: roads.Point, onto: Sequence[np.ndarray]) -> Precision:
+    """The first precision that the function takes its arguments in; a fine one before a coarse."""
+    coarse = []
+    for precision in PRECISIONS:
+        with precision.context():
+            try:
+                phi, _ = _compiled(_scalar(function, at, onto, precision), _pieces(at))
+                if _precision_and_width(phi, at)[0] < 1e-10:
+                    return precision
+            except roads.UNTRACEABLE:
+                continue
+            coarse.append(precision)
+    return coarse[0] if coarse else PRECISIONS[-1]
+
+
+def problem_at(
+    function: Callable,
+    at: roads.Point,
+    onto: Sequence[np.ndarray],
+    precision: Precision,
+    rtol: float | None,
+    atol: float | None,
+    rng: np.random.Generator,
+) -> Problem:
+    """The problem, under the configuration of its precision."""
+    pieces = _pieces(at)
+    phi, middle = _compiled(_scalar(function, at, onto, precision), pieces)
+    epsilon, width = _precision_and_width(phi, at)
+    blocks = _blocks(at.leaves)
+    values = _values_along(phi, at, pieces, blocks, int(np.clip(NUMBERS // width, 1, LINES)))
+    return Problem(
+        at=at,
+        phi=phi,
+        pieces=pieces,
+        values=values,
+        middle=middle,
+        noise=4 * max(_noise(values, at, block, epsilon, rng) for block in blocks),
+        epsilon=epsilon,
+        rtol=max(np.sqrt(epsilon), 1e-7) if rtol is None else rtol,
+        atol=0.0 if atol is None else atol,
+    )
+
+
+def _pieces(at: roads.Point) -> tuple[Any, ...]:
+    return tuple(jnp.asarray(at.vector[leaf.places], jnp.float64) for leaf in at.leaves)
+
+
+def _scalar(
+    function: Callable, at: roads.Point, onto: Sequence[np.ndarray], precision: Precision
+) -> Callable[[Sequence[Any]], Any]:
+    def phi(pieces: Sequence[Any]) -> Any:
+        outputs = function(*roads.arguments(at, pieces, wide=precision.wide))
+        return roads.project(outputs, onto).astype(jnp.float64)
+
+    return phi
+
+
+def _compiled(phi: Callable, pieces: Sequence[Any]) -> tuple[Callable, float]:
+    """φ compiled, if it can be, and its value."""
+    compiled = jax.jit(phi)
+    try:
+        return compiled, float(compiled(pieces))
+    except roads.UNTRACEABLE:
+        return phi, float(phi(pieces))
+
+
+def _precision_and_width(phi: Callable, at: roads.Point) -> tuple[float, int]:
+    """The precision that φ computes in, and the size of its largest array."""
+    try:
+        program = jax.make_jaxpr(phi)(_pieces(at)).jaxpr
+    except roads.UNTRACEABLE:
+        return float(np.finfo(np.float64).eps), len(at.vector)
+    return programs.lowest_precision(program), programs.widest(program)
+
+
+def _blocks(leaves: Sequence[roads.Leaf]) -> list[range]:
+    """Runs of leaves, by number: the large ones alone, small neighbours together."""
+    blocks: list[range] = []
+    room = 0
+    for number, leaf in enumerate(leaves):
+        if not leaf.size:
+            continue
+        room -= leaf.size
+        if room < 0:
+            blocks.append(range(number, number))
+            room = ELEMENTWISE - leaf.size
+        blocks[-1] = range(blocks[-1].start, number + 1)
+    return blocks
+
+
+def _values_along(
+    phi: Callable,
+    at: roads.Point,
+    pieces: Sequence[Any],
+    blocks: Sequence[range],
+    chunk: int,
+) -> Callable[..., np.ndarray]:
+    """`(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ place < high`: batched if it can be."""
+
+    def value(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
+        moved = list(pieces)
+        for number in block:
+            leaf = at.leaves[number]
+            places = jnp.arange(leaf.start, leaf.start + leaf.size)
+            inside = (low <= places) & (places < high)
+            moved[number] = pieces[number] + jnp.where(inside, t * v[leaf.places], 0.0)
+        return phi(moved)
+
+    def batch(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
+        return jax.vmap(lambda *line: value(block, v, *line))(low, high, t)
+
+    def single(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
+        return value(block, v, low[0], high[0], t[0])[None]
+
+    ways: list[tuple[int, Callable]] = [
+        (chunk, jax.jit(batch, static_argnums=0)),
+        (1, jax.jit(single, static_argnums=0)),
+        (1, single),
+    ]
+
+    def values(v: np.ndarray, low: np.ndarray, high: np.ndarray, t: np.ndarray) -> np.ndarray:
+        (block,) = [b for b in blocks if at.leaves[b.start].start <= low.min() < _end(at, b)]
+        direction = jnp.asarray(v, jnp.float64)
+        while True:
+            size, way = ways[0]
+            rest = -len(t) % size
+            lines = [np.concatenate([side, np.repeat(side[-1:], rest)]) for side in (low, high, t)]
+            try:
+                done = [
+                    way(block, direction, *(jnp.asarray(side[i : i + size]) for side in lines))
+                    for i in range(0, len(t) + rest, size)
+                ]
+                return np.concatenate([np.asarray(part) for part in done])[: len(t)]
+            except roads.UNTRACEABLE:
+                if len(ways) == 1:
+                    raise
+                del ways[0]
+
+    return values
+
+
+def _end(at: roads.Point, block: range) -> int:
+    last = at.leaves[block[-1]]
+    return last.start + last.size
+
+
+def _noise(
+    values: Callable[..., np.ndarray],
+    at: roads.Point,
+    block: range,
+    epsilon: float,
+    rng: np.random.Generator,
+) -> float:
+    """The rounding noise of φ along a random line of the block."""
+    v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
+    spacings = np.sqrt(epsilon) / np.array([[1.0], [64.0], [4096.0]])
+    t = spacings * np.arange(-4, 5)
+    ends = np.full(t.size, at.leaves[block.start].start), np.full(t.size, _end(at, block))
+    return numerical.rounding_noise(values(v, *ends, t.ravel()).reshape(t.shape))
+
+
+def _slopes(
+    problem: Problem, v: np.ndarray, low: np.ndarray, high: np.ndarray, first: int, count: int
+) -> numerical.Slopes:
+    """The slopes along v, cut to `low ≤ place < high`."""
+    t = numerical.steps(first, count)
+    both = np.tile(np.concatenate([t, -t]), len(low))
+    lines = np.repeat(low, 2 * count), np.repeat(high, 2 * count)
+    flat = problem.values(v, *lines, both).reshape(len(low), 2 * count)
+    return numerical.extrapolate(
+        flat[:, :count],
+        flat[:, count:],
+        problem.middle,
+        t,
+        noise=problem.noise,
+        epsilon=problem.epsilon,
+    )
+
+
+def _scales(x: np.ndarray) -> np.ndarray:
+    """The size of a step for each number of a leaf: its own, unless it is small there."""
+    own = abs(x)
+    largest = own.max() or 1.0
+    return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
+
+
+def element_slopes(
+    problem: Problem, leaf: roads.Leaf, places: np.ndarray, claimed: np.ndarray
+) -> numerical.Slopes:
+    """The slopes with respect to single numbers: quick, and again with care where that is unsure.
+
+    Care means more steps; then steps in the scale of the number itself; then larger ones.
+    """
+    x = problem.at.vector[leaf.places]
+    scales, own = _scales(x), np.where(x != 0, abs(x), 2.0**-40 * _scales(x))
+    coarse = problem.epsilon > 1e-10
+    best = _along(problem, leaf, places, scales, 2 if coarse else 7, 3)
+    careful = [(scales, 1 if coarse else 4, 8), (own, 2, 8), (np.maximum(scales, 1.0), 2, 8)]
+    for scale, first, count in careful:
+        unsure = _unsure(problem, claimed[places], best)
+        if not unsure.any():
+            break
+        again = _along(problem, leaf, places[unsure], scale, first, count)
+        best = _merged(best, unsure, again)
+    return best
+
+
+def _along(
+    problem: Problem,
+    leaf: roads.Leaf,
+    places: np.ndarray,
+    scale: np.ndarray,
+    first: int,
+    count: int,
+) -> numerical.Slopes:
+    """The slopes with respect to single numbers, by steps of this scale."""
+    v = np.zeros_like(problem.at.vector)
+    v[leaf.places] = scale
+    slopes = _slopes(problem, v, places, places + 1, first, count)
+    return numerical.Slopes._make(s if s.dtype == bool else s / v[places] for s in slopes)
+
+
+def _unsure(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+    """Which slopes are worth another look: kinks, wide bars, and what differs from the claim."""
+    size = np.maximum(abs(slopes.value), slopes.steepest)
+    size = np.maximum(size, 0.01 * np.max(abs(slopes.value), initial=0))
+    agrees = abs(claimed - slopes.value) <= slopes.bar + problem.rtol * size
+    return slopes.kink | ~agrees | ~(slopes.bar <= 10 * problem.rtol * size)
+
+
+def _merged(best: numerical.Slopes, where: np.ndarray, again: numerical.Slopes) -> numerical.Slopes:
+    """The slopes with the smaller bars, both wider by what they contradict each other."""
+    old = numerical.Slopes._make(side[where] for side in best)
+    apart = abs(again.value - old.value)
+    doubt = np.where(apart > again.bar + old.bar, apart, 0)
+    again, old = again._replace(bar=again.bar + doubt), old._replace(bar=old.bar + doubt)
+    better = again.bar < old.bar
+    merged = [side.copy() for side in best]
+    for side, new, kept in zip(merged, again, old, strict=True):
+        side[where] = np.where(better, new, kept)
+    return numerical.Slopes._make(merged)
+
+
+def suspects(
+    problem: Problem, leaf: roads.Leaf, claimed: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Places whose gradients do not add up to a directional slope, found by bisection."""
+    v = np.zeros_like(claimed)
+    for _ in range(DIRECTIONS):
+        v[leaf.places] = _scales(problem.at.vector[leaf.places]) * rng.choice([-1, 1], leaf.size)
+        terms = np.where(np.isfinite(claimed), claimed, 0) * v
+        ranges = np.array([[leaf.start, leaf.start + leaf.size]])
+        while len(ranges):
+            ranges = ranges[_off(problem, v, terms, ranges)][:4]
+            if len(ranges) and (ranges[:, 1] - ranges[:, 0] == 1).all():
+                return ranges[:, 0]
+            ranges = _halves(ranges)
+    return np.zeros(0, int)
+
+
+def _off(problem: Problem, v: np.ndarray, terms: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    """Over which ranges the slope along v is not the sum of the terms, by more than its bar."""
+    slopes = _slopes(problem, v, ranges[:, 0], ranges[:, 1], 4, 8)
+    sums = np.array([terms[a:b].sum() for a, b in ranges])
+    sizes = np.array([np.sqrt(np.sum(terms[a:b] ** 2)) for a, b in ranges])
+    off = abs(slopes.value - sums) > 3 * slopes.bar + 1e-2 * problem.rtol * sizes
+    low, high = np.minimum(slopes.left, slopes.right), np.maximum(slopes.left, slopes.right)
+    return off & ~(slopes.kink & (low <= sums) & (sums <= high))
+
+
+def _halves(ranges: np.ndarray) -> np.ndarray:
+    """Both halves of each range, the empty ones left out."""
+    middles = ranges.sum(axis=1) // 2
+    halves = np.concatenate([np.c_[ranges[:, 0], middles], np.c_[middles, ranges[:, 1]]])
+    return halves[halves[:, 0] < halves[:, 1]]
