@@ -51,14 +51,14 @@ def watch_epochs(
             yield state, info
 
 
-def watch_count(numbers: Iterable[int], unit: str = "epochs") -> Iterator[int]:
-    """Passes numbers on, of epochs or another unit; on a terminal with a bar that moves."""
+def watch_count(numbers: Iterable[int], what: str = "epochs") -> Iterator[int]:
+    """Passes the numbers on; on a terminal with a bar that moves."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
     yield from track(
-        numbers, unit, console=console, transient=True, disable=not console.is_terminal
+        numbers, what, console=console, transient=True, disable=not console.is_terminal
     )
 
 

@@ -79,9 +79,9 @@ def extrapolate(
         central = (plus - minus) / (2 * t)
         rounding = (noise + epsilon * np.maximum(abs(plus), abs(minus))) / t
         rounding = rounding + epsilon * abs(central) / t
-        value, bar = _smallest_bar(central, rounding)
         right, left = (plus - middle) / t, (middle - minus) / t
         kink, level = _kinks(right - left, rounding)
+        value, bar = _smallest_bar(central, rounding)
         sizes = np.where(
             np.isfinite(right) & np.isfinite(left), np.maximum(abs(right), abs(left)), 0
         )
@@ -97,18 +97,30 @@ def extrapolate(
 
 
 def _smallest_bar(
-    central: Float64[np.ndarray, "lines steps"], rounding: Float64[np.ndarray, "lines steps"]
+    column: Float64[np.ndarray, "lines steps"],
+    rounding: Float64[np.ndarray, "lines steps"],
 ) -> tuple[Float64[np.ndarray, "lines"], Float64[np.ndarray, "lines"]]:
-    """The entry of the tableau with the smallest error bar, for each line."""
+    """The entry with the smallest error bar, of the tableau that begins with this column.
+
+    A derivative is a limit: an entry that the differences of smaller steps contradict has a kink
+    within its own, and the contradiction for its bar.
+    """
+    plain = column
+    coarser = abs(np.diff(plain, axis=1, prepend=np.inf)) + rounding
+    finer = abs(np.diff(plain, axis=1, append=np.inf)) + rounding
+    finer[:, :-1] += rounding[:, 1:]
+    plain_bar = np.fmin(coarser, finer)
     values, bars = [], []
-    column = central
     for order in range(1, 4):
-        values.append(column[:, 1:])
-        bars.append(abs(column[:, 1:] - column[:, :-1]) + rounding[:, order:])
         weight = RATIO ** (2 * order)
         finer = (weight * column[:, 1:] - column[:, :-1]) / (weight - 1)
-        values.append(finer)
-        bars.append(_spread(finer, column) + 2 * rounding[:, order:])
+        spread = abs(column[:, 1:] - column[:, :-1])
+        for value, bar in [
+            (column[:, 1:], spread + rounding[:, order:]),
+            (finer, _spread(finer, column) + 2 * rounding[:, order:]),
+        ]:
+            values.append(value)
+            bars.append(np.maximum(bar, _contradiction(value, plain, plain_bar, order)))
         column = finer
         if column.shape[1] < 2:
             break
@@ -119,10 +131,27 @@ def _smallest_bar(
     return values[lines, best], bars[lines, best]
 
 
+def _contradiction(
+    value: np.ndarray, plain: np.ndarray, plain_bar: np.ndarray, order: int
+) -> np.ndarray:
+    """By how much the differences of smaller steps exclude a value, beyond their own bars."""
+    steps = plain.shape[1]
+    excess = np.zeros_like(value)
+    for smaller in range(order + 1, steps):
+        coarser = slice(0, smaller - order)
+        gap = abs(value[:, coarser] - plain[:, [smaller]]) - plain_bar[:, [smaller]]
+        excess[:, coarser] = np.fmax(excess[:, coarser], gap)
+    return excess
+
+
 def _spread(finer: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """What an extrapolated value differs by from what it was made of, or from its neighbour."""
+    """What an extrapolated value differs by from what it was made of, and from its neighbour.
+
+    The first has no neighbour, and the bar of a value that is not extrapolated.
+    """
     step = abs(finer - column[:, 1:])
     step[:, 1:] = np.maximum(step[:, 1:], abs(finer[:, 1:] - finer[:, :-1]))
+    step[:, 0] = np.maximum(step[:, 0], abs(column[:, 1] - column[:, 0]))
     return step
 
 

@@ -267,15 +267,23 @@ def element_slopes(
     x = problem.at.vector[leaf.places]
     scales, own = _scales(x), np.where(x != 0, abs(x), 2.0**-40 * _scales(x))
     coarse = problem.epsilon > 1e-10
-    best = _along(problem, leaf, places, scales, 2 if coarse else 7, 3)
+    quick = (scales, 2 if coarse else 7, 3)
     careful = [(scales, 1 if coarse else 4, 8), (own, 2, 8), (np.maximum(scales, 1.0), 2, 8)]
-    for scale, first, count in careful:
+    best = _along(problem, leaf, places, *quick)
+    closest = _smallest_steps(*quick)[places - leaf.start]
+    for tried in careful:
         unsure = _unsure(problem, claimed[places], best)
         if not unsure.any():
             break
-        again = _along(problem, leaf, places[unsure], scale, first, count)
-        best = _merged(best, unsure, again)
+        again = _along(problem, leaf, places[unsure], *tried)
+        step = _smallest_steps(*tried)[places - leaf.start]
+        best = _merged(best, unsure, again, (step < closest)[unsure])
+        closest = np.where(unsure, np.minimum(closest, step), closest)
     return best
+
+
+def _smallest_steps(scale: np.ndarray, first: int, count: int) -> np.ndarray:
+    return scale * numerical.steps(first, count)[-1]
 
 
 def _along(
@@ -290,7 +298,8 @@ def _along(
     v = np.zeros_like(problem.at.vector)
     v[leaf.places] = scale
     slopes = _slopes(problem, v, places, places + 1, first, count)
-    return numerical.Slopes._make(s if s.dtype == bool else s / v[places] for s in slopes)
+    unit = v[places]
+    return numerical.Slopes._make(s if s.dtype == bool else s / unit for s in slopes)
 
 
 def _unsure(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
@@ -298,16 +307,19 @@ def _unsure(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> 
     size = np.maximum(abs(slopes.value), slopes.steepest)
     size = np.maximum(size, 0.01 * np.max(abs(slopes.value), initial=0))
     agrees = abs(claimed - slopes.value) <= slopes.bar + problem.rtol * size
-    return slopes.kink | ~agrees | ~(slopes.bar <= 10 * problem.rtol * size)
+    return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
 
 
-def _merged(best: numerical.Slopes, where: np.ndarray, again: numerical.Slopes) -> numerical.Slopes:
-    """The slopes with the smaller bars, both wider by what they contradict each other."""
+def _merged(
+    best: numerical.Slopes, where: np.ndarray, again: numerical.Slopes, closer: np.ndarray
+) -> numerical.Slopes:
+    """The slopes with the smaller bars; where two contradict each other, those of the closer look.
+
+    A derivative is a limit: what smaller steps contradict has a kink within the larger ones.
+    """
     old = numerical.Slopes._make(side[where] for side in best)
-    apart = abs(again.value - old.value)
-    doubt = np.where(apart > again.bar + old.bar, apart, 0)
-    again, old = again._replace(bar=again.bar + doubt), old._replace(bar=old.bar + doubt)
-    better = again.bar < old.bar
+    contradict = abs(again.value - old.value) > again.bar + old.bar
+    better = np.where(contradict, closer, again.bar < old.bar)
     merged = [side.copy() for side in best]
     for side, new, kept in zip(merged, again, old, strict=True):
         side[where] = np.where(better, new, kept)

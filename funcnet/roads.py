@@ -88,12 +88,13 @@ def own_precision() -> Iterator[None]:
 def wide_arguments() -> Iterator[None]:
     """JAX as the caller set it, but that float64 is let in, beside constants of float32.
 
-    What the function makes for itself, random numbers above all, stays what it was.
+    What the function makes for itself, random numbers above all, stays what it was. A constant out
+    of float32's range, such as the lowest float64, becomes infinite.
     """
     before = jax.config.values["jax_explicit_x64_dtypes"]
     jax.config.update("jax_explicit_x64_dtypes", "allow")
     try:
-        with own_precision(), jax.numpy_dtype_promotion("standard"):
+        with own_precision(), jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
             yield
     finally:
         jax.config.update("jax_explicit_x64_dtypes", before)
