@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from funcnet import gradcheck, graph, render
     from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
     from funcnet.graph import Graph, trace
+    from funcnet.trained import load_model
 
 __all__ = [
     "Examples",
@@ -38,6 +39,7 @@ __all__ = [
     "devices",
     "gradcheck",
     "graph",
+    "load_model",
     "losses",
     "metrics",
     "models",
@@ -53,11 +55,12 @@ _LAZY = {
     "check_gradients": "gradcheck",
     "Graph": "graph",
     "trace": "graph",
+    "load_model": "trained",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Checking and drawing are half of the package's import time: imported at their first use."""
+    """Checking, drawing and runs are half of the import time: imported at their first use."""
     if name in ("gradcheck", "graph", "render"):
         return importlib.import_module(f"funcnet.{name}")
     if name in _LAZY:

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """The logistic function, `σ(x) = 1 / (1 + e⁻ˣ)`, between 0 and 1.
 
-    Its derivative is computed as `σ(x) σ(−x)`, which keeps its relative accuracy where the
+    Its derivative is computed as `1 / (2 + eˣ + e⁻ˣ)`, which keeps its relative accuracy where the
     textbook's `σ (1 − σ)` rounds to 0 (in float32 from x = 17 on).
 
     >>> sigmoid(jnp.array([0.0, 20.0]))
@@ -34,17 +34,32 @@ def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 @sigmoid.defjvp
 def _sigmoid_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`dσ(x) = σ(x) σ(−x) dx`."""
+    """`dσ(x) = σ'(x) dx`."""
     (x,), (dx,) = primals, tangents
-    return sigmoid(x), sigmoid(x) * sigmoid(-jnp.asarray(x)) * dx
+    return sigmoid(x), _sigmoid_slope(x) * dx
+
+
+@jax.custom_jvp
+def _sigmoid_slope(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """`σ'(x) = σ(x) σ(−x) = 1 / (2 + eˣ + e⁻ˣ)`: right in both tails, and never above 1/4."""
+    x = jnp.asarray(x)
+    return 1 / (2 + (jnp.exp(x) + jnp.exp(-x)))
+
+
+@_sigmoid_slope.defjvp
+def _sigmoid_slope_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """`dσ'(x) = σ'(x) (σ(−x) − σ(x)) dx`, finite where eˣ is not."""
+    (x,), (dx,) = primals, tangents
+    slope = _sigmoid_slope(x)
+    return slope, slope * (sigmoid(-jnp.asarray(x)) - sigmoid(x)) * dx
 
 
 @jax.custom_jvp
 def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """The hyperbolic tangent, `(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1`, between −1 and 1.
 
-    Its derivative is computed as `4 σ(2x) σ(−2x)`, which keeps its relative accuracy where the
-    textbook's `1 − tanh²` rounds to 0 (in float32 from x = 9 on).
+    Its derivative is computed as `4 / (2 + e²ˣ + e⁻²ˣ)`, which keeps its relative accuracy where
+    the textbook's `1 − tanh²` rounds to 0 (in float32 from x = 9 on).
 
     >>> tanh(jnp.array([-1.0, 0.0, 1.0])).round(4)
     Array([-0.7616,  0.    ,  0.7616], dtype=float32)
@@ -56,10 +71,24 @@ def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 @tanh.defjvp
 def _tanh_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`d tanh x = 4 σ(2x) σ(−2x) dx`."""
+    """`d tanh x = tanh'(x) dx`."""
     (x,), (dx,) = primals, tangents
-    two_x = 2 * jnp.asarray(x)
-    return tanh(x), 4 * sigmoid(two_x) * sigmoid(-two_x) * dx
+    return tanh(x), _tanh_slope(x) * dx
+
+
+@jax.custom_jvp
+def _tanh_slope(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """`tanh'(x) = 4 σ'(2x) = 4 / (2 + e²ˣ + e⁻²ˣ)`: right in both tails, and never above 1."""
+    x = jnp.asarray(x)
+    return 4 / (2 + (jnp.exp(2 * x) + jnp.exp(-2 * x)))
+
+
+@_tanh_slope.defjvp
+def _tanh_slope_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """`d tanh'(x) = −2 tanh(x) tanh'(x) dx`, finite where e²ˣ is not."""
+    (x,), (dx,) = primals, tangents
+    slope = _tanh_slope(x)
+    return slope, -2 * tanh(x) * slope * dx
 
 
 def relu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -97,7 +126,8 @@ def leaky_relu(
 def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array, "*shape"]:
     """The exponential linear unit: x, or `α (eˣ − 1)` below 0.
 
-    The gradient at 0 is α, as in PyTorch; with the default, α = 1, there is no kink.
+    The gradient at 0 is α, as in PyTorch; with the default, α = 1, there is no kink. Below 0 it is
+    computed as `α eˣ`; `α (eˣ − 1) + α`, JAX's own, rounds to 0 (in float32 from x = −17 on).
 
     Clevert, Unterthiner and Hochreiter, *Fast and Accurate Deep Network Learning by Exponential
     Linear Units* (2015).
@@ -108,7 +138,20 @@ def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array
     x = jnp.asarray(x)
     # The inner `where` keeps e^x finite on the side that the outer one drops: its gradient would
     # be 0 · inf = NaN.
-    return jnp.where(x <= 0, jnp.asarray(alpha, x.dtype) * jnp.expm1(jnp.where(x <= 0, x, 0)), x)
+    return jnp.where(x <= 0, jnp.asarray(alpha, x.dtype) * _expm1(jnp.where(x <= 0, x, 0)), x)
+
+
+@jax.custom_jvp
+def _expm1(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`eˣ − 1`, accurate near 0."""
+    return jnp.expm1(x)
+
+
+@_expm1.defjvp
+def _expm1_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """`d(eˣ − 1) = eˣ dx`."""
+    (x,), (dx,) = primals, tangents
+    return _expm1(x), jnp.exp(x) * dx
 
 
 def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batch features"]:

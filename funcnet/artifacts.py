@@ -71,13 +71,32 @@ def as_safetensors(params: Params) -> bytes:
     """
     from safetensors.numpy import save
 
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    return save(
-        {
-            jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
-            for path, leaf in leaves
-        }
-    )
+    return save({name: np.asarray(leaf) for name, leaf in named_leaves(params).items()})
+
+
+def from_safetensors(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays in the safetensors format, by name.
+
+    Raises:
+      ValueError: the content is damaged, or something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(f"this is no safetensors file: {error}.") from error
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree, each by its path.
+
+    >>> named_leaves({"a": (1, 2)})
+    {'a.0': 1, 'a.1': 2}
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def as_curves(history: Sequence[Any], *, title: str) -> bytes:

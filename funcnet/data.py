@@ -37,6 +37,9 @@ MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
 PATIENCE = 8.0
 """How many seconds the network has to answer."""
 
+DENSEST = 1032
+"""How many bytes deflate, the compression of gzip and zip, can put into one."""
+
 PathLike: TypeAlias = str | os.PathLike[str]
 
 
@@ -106,7 +109,9 @@ def load(
     manual = None if manual_dir is None else Path(manual_dir).expanduser()
     if not prepared.exists():
         prepare = _prepare_mnist_like if name in MNIST_LIKE else _prepare_with_builder
-        _save_npz(prepared, prepare(name, prepared.parent.parent, manual))
+        arrays = prepare(name, prepared.parent.parent, manual)
+        _ = _from_arrays(arrays, source=name)  # what can't be used is not kept
+        _save_npz(prepared, arrays)
     try:
         arrays = _read_npz(prepared)
     except ValueError as error:
@@ -180,10 +185,10 @@ def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> d
             raise ConnectionError(f"{name}: could not be fetched. {error}") from error
     features = builder(data_dir=data_dir).info.features
     return {
-        "x_train": _read_idx(paths["train-images-idx3-ubyte.gz"]),
-        "y_train": _read_idx(paths["train-labels-idx1-ubyte.gz"]),
-        "x_test": _read_idx(paths["t10k-images-idx3-ubyte.gz"]),
-        "y_test": _read_idx(paths["t10k-labels-idx1-ubyte.gz"]),
+        "x_train": _read_idx(paths["train-images-idx3-ubyte.gz"], rank=3),
+        "y_train": _read_idx(paths["train-labels-idx1-ubyte.gz"], rank=1),
+        "x_test": _read_idx(paths["t10k-images-idx3-ubyte.gz"], rank=3),
+        "y_test": _read_idx(paths["t10k-labels-idx1-ubyte.gz"], rank=1),
         "class_names": np.array(features["label"].names),
         "file_names": np.array(list(digests)),
         "file_digests": np.array(list(digests.values())),
@@ -208,16 +213,38 @@ def _verify(folder: Path, digests: Mapping[str, str]) -> dict[str, Path]:
     return paths
 
 
-def _read_idx(path: PathLike) -> np.ndarray:
+def _read_idx(path: PathLike, *, rank: int) -> np.ndarray:
     """The array in a gzipped IDX file.
 
-    The fourth byte counts the axes; their lengths follow, big-endian; then a byte an element.
+    Two zeros, the type (8: bytes) and the number of axes, a byte each; the lengths of the axes,
+    big-endian in four bytes; the elements. Nothing is allocated before the lengths are believed.
     """
-    with gzip.open(path) as file:
-        content = file.read()
-    rank = content[3]
-    shape = np.frombuffer(content, ">i4", count=rank, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 * (1 + rank)).reshape(shape)
+    magic, file_size = bytes([0, 0, 8, rank]), os.path.getsize(path)
+    try:
+        with gzip.open(path) as file:
+            header = file.read(4 * (1 + rank))
+            if header[:4] != magic or len(header) < 4 * (1 + rank):
+                raise ValueError(
+                    f"{path}: expected {magic.hex(' ')} and {rank} lengths; got {header.hex(' ')}."
+                )
+            shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
+            _assert_plausible(math.prod(shape), file_size, f"{path}: {shape}")
+            content = file.read(math.prod(shape) + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: expected a gzipped file; {error}.") from error
+    if len(content) != math.prod(shape):
+        more = "more" if len(content) > math.prod(shape) else f"{len(content):,}"
+        raise ValueError(f"{path}: expected {math.prod(shape):,} bytes, {shape}; got {more}.")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _assert_plausible(num_bytes: int, file_size: int, where: str) -> None:
+    """Refuses a size that no file so small can hold, compressed as well as deflate can."""
+    if num_bytes > DENSEST * file_size:
+        raise ValueError(
+            f"{where}: {num_bytes:,} bytes are declared, more than a file of {file_size:,} bytes "
+            "can hold. It is damaged."
+        )
 
 
 def _assert_reachable(url: str, name: str) -> None:
@@ -395,7 +422,7 @@ def _from_arrays(
     if standardise:
         x_train, x_test = _standardised(x_train, x_test)
     x_train, x_test = _stored(x_train, x_test, source)
-    names = arrays["class_names"][classes] if "class_names" in arrays else classes
+    names = _names(classes, arrays["class_names"], source) if "class_names" in arrays else classes
     shape = arrays["x_train"].shape[1:]
     return Dataset(
         train=train._replace(inputs=x_train),
@@ -439,12 +466,21 @@ def _as_labels(y: np.ndarray, where: str) -> np.ndarray:
     if y.ndim != 1 or y.size == 0:
         raise ValueError(f"{where}: expected a class an example, [examples]; got shape {y.shape}.")
     if y.dtype.kind == "f":
-        if bad := y[~(np.isfinite(y) & (y == np.floor(y)))][:1].tolist():
+        if bad := y[~((np.abs(y) < 2**53) & (y == np.floor(y)))][:1].tolist():
             raise ValueError(f"{where}: expected classes, whole numbers or words; got {bad[0]}.")
         y = y.astype(np.int64)
     if y.dtype.kind not in "biuU":
         raise TypeError(f"{where}: expected classes, whole numbers or words; got {y.dtype}.")
     return y
+
+
+def _names(classes: np.ndarray, names: np.ndarray, source: str) -> np.ndarray:
+    """The name of each class, an index into all names."""
+    if unknown := classes[(classes < 0) | (classes >= len(names))].tolist():
+        raise ValueError(
+            f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
+        )
+    return names[classes]
 
 
 def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -488,14 +524,33 @@ def _is_intensities(x: np.ndarray) -> bool:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file; never unpickles, so that reading a file runs no code."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: expected arrays of numbers or words, as numpy.savez writes them; "
-            "this file is damaged, or holds something else."
-        ) from error
+    with path.open("rb") as file:
+        try:
+            _assert_plausible_npz(path)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except MemoryError:
+            raise
+        except Exception as error:  # NumPy's and zipfile's have no common class
+            raise ValueError(
+                f"{path}: expected arrays of numbers or words, as numpy.savez writes them; "
+                "this file is damaged, or holds something else."
+            ) from error
+
+
+def _assert_plausible_npz(path: Path) -> None:
+    """Reads the header of each array first: NumPy allocates whatever they declare."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    file_size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                shape, _, dtype = readers[np.lib.format.read_magic(member)](member)
+            num_bytes = math.prod(shape) * max(dtype.itemsize, 1)
+            _assert_plausible(num_bytes, file_size, f"{path}: {name}, {shape}")
 
 
 def _save_npz(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -26,6 +26,9 @@ AXES = {"learning_rate": "learning_rates", "seed": "seeds", "l2": "l2s", "scale"
 VALIDATION_SHARE = 0.1
 """How much of each class is held out for the comparison."""
 
+MOST_SEEDS = 100_000
+"""How many seeds one range may name: more is a slip, and the list alone would fill the memory."""
+
 HEADER = "learning rate          l2       scale  validation accuracy"
 
 
@@ -188,12 +191,15 @@ def _numbers(text: str, number: type, specification: str) -> list[Any]:
     try:
         if number is int and ":" in text:
             first, end = (int(bound) for bound in text.split(":"))
+            if end - first > MOST_SEEDS:
+                raise ValueError
             return list(range(first, end))
         return [number(value) for value in text.split(",")]
     except ValueError as error:
         raise ValueError(
             "--sweep: expected NAME=NUMBER,NUMBER,... as in learning_rate=0.1,0.3, or "
-            f"seed=FIRST:END as in seed=0:8; got {specification!r}."
+            f"seed=FIRST:END as in seed=0:8, of at most {MOST_SEEDS:,} seeds; "
+            f"got {specification!r}."
         ) from error
 
 

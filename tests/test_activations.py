@@ -114,10 +114,27 @@ def test_derivatives_keep_their_tails():
         "sigmoid": np.exp(-np.abs(x, dtype=np.float64))
         / (1 + np.exp(-np.abs(x, dtype=np.float64))) ** 2,
         "tanh": 1 / np.cosh(x, dtype=np.float64) ** 2,
+        "elu": np.exp(np.minimum(x, 0), dtype=np.float64),
     }
     for name, expected in exact.items():
         gradient = jax.vmap(jax.grad(ELEMENTWISE[name]))(np.float32(x))
         np.testing.assert_allclose(gradient, expected, rtol=2e-6, err_msg=name)
+
+
+def test_higher_derivatives_are_those_of_the_formulas(float64):
+    x = np.linspace(-3, 3, 25)  # 0 among them
+    t, s = np.tanh(x), (1 + np.tanh(x / 2)) / 2
+    second = {"sigmoid": s * (1 - s) * (1 - 2 * s), "tanh": -2 * t * (1 - t**2)}
+    third = {
+        "sigmoid": s * (1 - s) * (1 - 6 * s + 6 * s**2),
+        "tanh": (1 - t**2) * (6 * t**2 - 2),
+    }
+    for order, exact in [(2, second), (3, third)]:
+        for name, expected in exact.items():
+            derivative = ELEMENTWISE[name]
+            for _ in range(order):
+                derivative = jax.grad(derivative)
+            np.testing.assert_allclose(jax.vmap(derivative)(x), expected, rtol=1e-10, atol=1e-14)
 
 
 def test_options_change_the_slope_below_zero():

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "funcnet"
 ROWS = [
-    {"base", "files", "derivatives", "source", "notation", "layout"},
+    {"base", "files", "derivatives", "source", "notation", "layout", "images"},
     {
         "activations",
         "losses",
@@ -27,14 +27,14 @@ ROWS = [
     {"training", "artifacts", "backward", "naming", "verdicts"},
     {"fit", "graph", "sweep", "gradcheck"},
     {"run", "console", "drawing", "equations"},
-    {"tuning", "render"},
+    {"tuning", "render", "trained"},
     {"__init__"},
 ]
 EXCEPTIONS = {
     ("losses", "activations"),  # a loss on logits is a function of the softmax
     ("graph", "render"),  # a graph shows itself: imported where it is printed
 }
-LAZY = {"tensorflow_datasets", "sklearn", "matplotlib", "rich", "safetensors", "tyro"}
+LAZY = {"tensorflow_datasets", "sklearn", "matplotlib", "rich", "safetensors", "tyro", "PIL"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
