@@ -53,7 +53,8 @@ def looks_like(
     return next((hypothesis for hypothesis in hypotheses if hypothesis), None)
 
 
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
+def close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two gradients are the same but for a thousandth of the largest entry."""
     return bool(np.all(abs(a - b) <= 1e-3 * np.max(abs(b), initial=0)))
 
 
@@ -76,7 +77,7 @@ def _factors(
     if (
         abs(factor - 1) < 1e-3
         or (len(factors) < 2 and share < 1)
-        or not _close(factors, np.full_like(factors, factor))
+        or not close(factors, np.full_like(factors, factor))
     ):
         return
     if abs(factor + 1) < 1e-3:
@@ -98,7 +99,7 @@ def _transposed(
 ) -> Iterator[str]:
     if len(shape) == 2 and shape[0] == shape[1] and wrong.sum() > 1:
         mirrored = whole.reshape(shape).T.ravel()[indices]
-        if _close(mirrored, truth):
+        if close(mirrored, truth):
             yield "transposed"
 
 
@@ -116,7 +117,7 @@ def _shifted(
 
 def _constant(claimed: np.ndarray, truth: np.ndarray, wrong: np.ndarray) -> Iterator[str]:
     offsets = (claimed - truth)[wrong]
-    if len(offsets) > 2 and _close(offsets, np.full_like(offsets, np.median(offsets))):
+    if len(offsets) > 2 and close(offsets, np.full_like(offsets, np.median(offsets))):
         yield f"right up to a constant, {np.median(offsets):.4g}"
 
 

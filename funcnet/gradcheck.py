@@ -6,6 +6,7 @@ bar. Every element of a small leaf is looked at; of a large one a sample, and ra
 which a wrong element is found by bisection.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ from funcnet.probe import (
     suspects,
 )
 from funcnet.reports import Finding, GradientReport, LeafReport, whole
-from funcnet.verdicts import Look, hold_own_precision, judge, judge_leaf, skipped
+from funcnet.verdicts import Look, hold_own_precision, judge, judge_leaf, name_swaps, skipped
 
 SAMPLE = 64
 """So many elements of a leaf that is not looked at element by element are."""
@@ -76,6 +77,7 @@ def check_gradients(
     with roads.own_precision():
         onto = roads.cotangents(jax.grad(function, numbers, allow_int=False)(*args), rng)
 
+    @functools.wraps(function)
     def slope(*args: Any) -> Any:
         return roads.project(jax.grad(function, numbers)(*args), onto)
 
@@ -145,6 +147,7 @@ def _first_order(
         visible = None if reverse is None else _visible_gradient(problem)
         looks = [_look(problem, leaf, claimed, visible, rng) for leaf in at.leaves if leaf.size]
         found = [judge_leaf(problem, look, claimed, by_hand) for look in looks]
+        found = name_swaps(looks, found, claimed, by_hand)
         if reverse is not None:
             found = _hold_forward(problem, looks, found, claimed, rng)
     own = _own_gradients(function, hand, at, onto, reverse is not None)

@@ -1,6 +1,6 @@
 """From slopes with error bars to verdicts: on an element, and on a leaf."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -149,6 +149,34 @@ def _leaf_report(
         looks_like=looks if refused else None,
         findings=findings,
     )
+
+
+def name_swaps(
+    looks: Sequence[Look],
+    reports: Sequence[LeafReport],
+    claimed: np.ndarray,
+    hand: np.ndarray | None,
+) -> list[LeafReport]:
+    """The reports, and of a wrong leaf whether it has the gradient of another leaf instead."""
+
+    def named(look: Look, report: LeafReport) -> LeafReport:
+        explained = report.looks_like is not None and not report.looks_like.endswith("are off")
+        if report.verdict != "wrong" or explained:
+            return report
+        shown = hand if hand is not None and report.findings[0].road == "hand" else claimed
+        for other in looks:
+            if other is look or other.leaf.shape != look.leaf.shape:
+                continue
+            truth = other.slopes.value
+            if truth.any() and diagnosis.close(shown[other.places + _offset(other, look)], truth):
+                return report._replace(looks_like=f"the gradient of {other.leaf.path}")
+        return report
+
+    return [named(look, report) for look, report in zip(looks, reports, strict=True)]
+
+
+def _offset(one: Look, other: Look) -> int:
+    return other.leaf.start - one.leaf.start
 
 
 def _batch_sizes(args: tuple) -> list[int]:

@@ -178,6 +178,7 @@ CASES = [
         lambda p: jnp.sum(p["a"] ** 2) + 3 * jnp.sum(p["b"]),
         {"a": x3, "b": x3},
         hand=lambda p: {"a": 3 + 0 * p["a"], "b": 2 * p["b"]},
+        looks_like="the gradient of p['b']",
     ),
     wrong(
         "values of 1e-20",
@@ -192,6 +193,7 @@ CASES = [
             lambda x: jnp.where(x > 0, -jnp.sin(x), jnp.cos(x)),
         ),
         np.float32(0.4),
+        looks_like="a constant factor",
     ),
     wrong(
         "beside a logsumexp",
@@ -200,13 +202,17 @@ CASES = [
     ),
     wrong("outside a kink", with_backward(lambda x: jnp.abs(x), lambda x: 2 + x), np.float32(0)),
     wrong(
-        "only forward", with_forward(lambda x: jnp.sum(x**2), lambda x, t: jnp.sum(2.5 * x * t)), x3
+        "only forward",
+        with_forward(lambda x: jnp.sum(x**2), lambda x, t: jnp.sum(2.5 * x * t)),
+        x3,
+        looks_like="a constant factor, 1.25",
     ),
     wrong(
         "second order",
         with_backward(cube, with_forward(cube_grad, lambda x, t: 5 * x * t)),
         x3,
         order=2,
+        looks_like="a constant factor, 0.8333",
     ),
     wrong("hand, sign", cube, x8, hand=lambda x: -3 * x**2, looks_like="sign flipped"),
     wrong("hand, a million", cube, big, hand=one_off, looks_like="one element", index=(777_777,)),

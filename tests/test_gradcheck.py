@@ -1,9 +1,12 @@
 """The gauntlet, and the promises of the report."""
 
 import gauntlet
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import funcnet as fn
 
@@ -18,9 +21,62 @@ def test_gauntlet(case, request):
     assert report.verdict == ("pass" if case.right else "fail"), str(report)
     if case.looks_like:
         assert any(case.looks_like in (leaf.looks_like or "") for leaf in report.leaves)
-    if case.index:
-        assert report.worst is not None
-        assert report.worst.index == case.index
+    if not case.right:
+        assert_located(case, report)
+
+
+def assert_located(case, report):
+    """The first finding is an element whose gradient is wrong, with its true value beside it.
+
+    The oracle is a central difference in float64 of the case's function, or of its slope.
+    """
+    found = report.worst
+    assert case.index in (None, found.index)
+    paths = [leaf.path for leaf in report.leaves if leaf.verdict in ("wrong", "nonfinite")]
+    assert found.path == paths[0]
+    if case.order == 2:
+        return
+    leaves, structure = jax.tree.flatten(case.args[0])
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(case.args[0])]
+    (place,) = [i for i, name in enumerate(names) if found.path.endswith(name)]
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        wide = [np.asarray(leaf, np.float64) for leaf in leaves]
+        step = 1e-4 * abs(wide[place][found.index]) or 1e-4
+        slopes = []
+        for t in (-step, step):
+            moved = [leaf.copy() for leaf in wide]
+            moved[place][found.index] += t
+            args = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in moved])
+            slopes.append(float(case.function(args)) / t)
+    truth = sum(slopes) / 2
+    claimed = found.jax if found.hand is None else found.hand
+    assert not abs(claimed - truth) <= 1e-3 * abs(truth)
+    if case.name != "outside a kink":
+        assert found.numerical == pytest.approx(truth, rel=1e-5)
+
+
+def test_nine_of_ten_wrong_cases_are_expected_to_be_explained():
+    wrong = [case for case in gauntlet.CASES if not case.right]
+    assert sum(bool(case.looks_like) for case in wrong) >= 0.9 * len(wrong)
+
+
+@given(
+    shape=st.sampled_from([(3,), (2, 3)]),
+    numbers=st.permutations([-2.0, -1.1, -0.5, 0.7, 1.5, 3.0]),
+)
+@settings(max_examples=10, deadline=None)
+def test_swapped_leaves_are_named(shape, numbers):
+    size = int(np.prod(shape))
+    params = {"a": jnp.asarray(numbers[:size]).reshape(shape), "b": jnp.full(shape, 2.0)}
+    report = fn.check_gradients(
+        lambda p: jnp.sum(p["a"] ** 2) + 3 * jnp.sum(p["b"]),
+        params,
+        hand=lambda p: {"a": 3 + 0 * p["a"], "b": 2 * p["a"]},
+    )
+    assert [leaf.looks_like for leaf in report.leaves] == [
+        "the gradient of p['b']",
+        "the gradient of p['a']",
+    ]
 
 
 @pytest.mark.parametrize(
