@@ -14,6 +14,8 @@ MNIST_DIR = pathlib.Path(
     os.environ.get("FUNCNET_MNIST_DIR", REPOSITORY.parent / "shared/data/mnist")
 )
 
+jax.config.update("jax_num_cpu_devices", 2)  # a sweep divides its models among devices
+
 hypothesis.settings.register_profile("funcnet", deadline=None)  # the first call compiles
 hypothesis.settings.load_profile("funcnet")
 

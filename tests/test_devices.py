@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
-from funcnet.devices import describe_device, select_device
+from funcnet.devices import across_devices, describe_device, select_device, use_every_core
 
 
 def test_auto_takes_what_jax_prefers():
@@ -48,6 +49,41 @@ def test_memory_is_not_grabbed_unless_the_user_says_so(before, after):
         environment[name] = before
     printed = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
     assert printed.strip() == after
+
+
+def printed_by(code, **environment):
+    """What a new process prints; JAX is chosen anew there."""
+    environment = {**{k: v for k, v in os.environ.items() if k != "PJRT_NPROC"}, **environment}
+    return subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip()
+
+
+@pytest.mark.parametrize(
+    ("multiplications", "environment", "threads"),
+    [(1000, {}, "1"), (2**30, {}, "None"), (1000, {"PJRT_NPROC": "2"}, "2")],
+)
+def test_small_products_are_computed_on_one_thread(multiplications, environment, threads):
+    code = f"import os, funcnet as fn; fn.devices.suit_threads({multiplications})"
+    printed = printed_by(f"{code}; print(os.environ.get('PJRT_NPROC'))", **environment)
+    assert printed == threads
+
+
+def test_every_core_is_a_device():
+    code = "import jax, funcnet as fn; fn.devices.use_every_core(); print(jax.device_count('cpu'))"
+    assert printed_by(code) == f"{os.cpu_count()}"
+
+
+def test_every_core_is_asked_for_too_late():
+    before = jax.device_count()
+    use_every_core()
+    assert jax.device_count() == before
+
+
+def test_an_axis_is_divided_among_all_devices():
+    divided, whole = across_devices("models")
+    placed, everywhere = jax.device_put(np.arange(4), divided), jax.device_put(np.arange(4), whole)
+    parts = [shard.data.tolist() for shard in placed.addressable_shards]
+    assert parts == [[0, 1], [2, 3]]
+    assert [shard.data.tolist() for shard in everywhere.addressable_shards] == [[0, 1, 2, 3]] * 2
 
 
 def test_a_second_start_compiles_nothing(tmp_path):
