@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from funcnet.base import Params
+from funcnet.base import Examples, Params
 from funcnet.metrics import Evaluation
 from funcnet.training import StepInfo, TrainState
 
@@ -42,9 +42,9 @@ class DivergenceError(ArithmeticError):
 def fit(
     state: TrainState,
     *,
-    train_epoch: Callable[[TrainState, np.ndarray], tuple[TrainState, StepInfo]],
+    train_epoch: Callable[[TrainState, Examples], tuple[TrainState, StepInfo]],
     evaluate: Callable[[Params], Evaluation],
-    order: Callable[[int], np.ndarray],
+    examples: Iterator[Examples],
     epochs: int,
     batch_size: int,
 ) -> Iterator[tuple[TrainState, EpochInfo]]:
@@ -52,21 +52,23 @@ def fit(
 
     Args:
       state: where to begin.
-      train_epoch: `(state, order) -> (state, info)`, over data that it holds.
+      train_epoch: `(state, examples) -> (state, info)`.
       evaluate: `params -> Evaluation`, on the test examples.
-      order: `epoch -> indices`, the order of the training examples in an epoch, from 0.
+      examples: the training examples, in the order of one epoch after another.
       epochs: how many.
       batch_size: how many examples a step of `train_epoch` takes.
 
+    >>> import itertools
     >>> import jax.numpy as jnp
-    >>> def train_epoch(state, order):  # halves the parameter, and calls it the loss
+    >>> def train_epoch(state, examples):  # halves the parameter, and calls it the loss
     ...     return state._replace(params=state.params / 2), StepInfo(loss=state.params[None])
     >>> def evaluate(params):
     ...     return Evaluation(loss_sum=params, correct=jnp.array(1), examples=jnp.array(2))
     >>> state = TrainState(params=jnp.array(4.0), opt_state=(), step=jnp.array(0))
-    >>> order = lambda epoch: np.arange(2)
+    >>> examples = itertools.repeat(Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2)))
     >>> epochs = fit(
-    ...     state, train_epoch=train_epoch, evaluate=evaluate, order=order, epochs=2, batch_size=2
+    ...     state, train_epoch=train_epoch, evaluate=evaluate, examples=examples, epochs=2,
+    ...     batch_size=2,
     ... )
     >>> [(info.epoch, info.train_loss, info.test_loss) for state, info in epochs]
     [(1, 4.0, 1.0), (2, 2.0, 0.5)]
@@ -74,11 +76,12 @@ def fit(
     Raises:
       DivergenceError: a loss is not finite. What was yielded before remains good.
     """
-    indices = order(0)
+    now = next(examples)
+    num_examples = len(now.targets)
     for epoch in range(epochs):
         start = time.perf_counter()
-        state, info = train_epoch(state, indices)
-        num_examples, indices = len(indices), order(epoch + 1)  # drawn while the device works
+        state, info = train_epoch(state, now)
+        now = next(examples, now)  # put in order while the device works
         losses = np.asarray(info.loss)
         seconds = time.perf_counter() - start
         test = evaluate(state.params)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +19,14 @@ from funcnet.activations import ACTIVATIONS
 from funcnet.base import Examples, Model, Params, one_of
 from funcnet.chain_rule import value_and_gradient
 from funcnet.data import Dataset, load
-from funcnet.devices import DEVICES, Device, describe_device, select_device
+from funcnet.devices import (
+    DEVICES,
+    Device,
+    describe_device,
+    select_device,
+    suit_threads,
+    use_every_core,
+)
 from funcnet.files import write_whole
 from funcnet.fit import EpochInfo, fit
 from funcnet.losses import LOSSES
@@ -35,6 +43,7 @@ from funcnet.training import (
     make_gradient_step,
     make_train_epoch,
     make_train_step,
+    shuffled,
 )
 
 _MULTICLASS = {"cross_entropy": "softmax_cross_entropy", "squared_error": "softmax_squared_error"}
@@ -249,15 +258,15 @@ def build_optimizer(config: FullConfig) -> optax.GradientTransformation:
 
 
 class Program(NamedTuple):
-    """A run's compiled functions, over data that already lie on the device.
+    """A run's compiled functions.
 
     Attributes:
-      train_epoch: `(state, order) -> (state, info)`.
+      train_epoch: `(state, examples) -> (state, info)`, of examples in the order of an epoch.
       evaluate: `params -> Evaluation`, of the test examples.
       compile_seconds: how long they took to compile.
     """
 
-    train_epoch: Callable[[TrainState, np.ndarray], tuple[TrainState, StepInfo]]
+    train_epoch: Callable[[TrainState, Examples], tuple[TrainState, StepInfo]]
     evaluate: Callable[[Params], Evaluation]
     compile_seconds: float
 
@@ -266,14 +275,13 @@ def compile_program(
     step: TrainStep, apply: Apply, loss: Loss, state: TrainState, data: Dataset, batch_size: int
 ) -> Program:
     """Compiles an epoch and an evaluation ahead of their first call, and times that apart."""
-    train, test = jax.device_put((data.train, data.test))
-    order = epoch_order(seed=0, epoch=0, num_examples=len(data.train.targets))
+    test = jax.device_put(data.test)
     start = time.perf_counter()
     train_epoch = make_train_epoch(step)
-    epoch_program = train_epoch.lower(state, train, order, batch_size=batch_size).compile()
+    train_epoch = train_epoch.lower(state, data.train, batch_size=batch_size).compile()
     evaluation = evaluate.lower(apply, loss, state.params, test).compile()
     return Program(
-        train_epoch=lambda state, order: epoch_program(state, train, order),
+        train_epoch=train_epoch,
         evaluate=lambda params: evaluation(params, test),
         compile_seconds=time.perf_counter() - start,
     )
@@ -324,8 +332,6 @@ def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
       OSError: a file, or the network, can't be used.
     """
     check(config)
-    device = select_device(config.device)
-    say(f"device  {describe_device(device)}")
     dataset = load(
         config.dataset,
         data_dir=config.data_dir,
@@ -333,6 +339,9 @@ def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
         label_column=config.label_column,
     )
     config = with_defaults(config, dataset)
+    _spread_work(config, dataset)
+    device = select_device(config.device)
+    say(f"device  {describe_device(device)}")
     if config.target is not None:
         dataset = dataset._replace(
             train=one_against_the_rest(dataset.train, config.target),
@@ -345,6 +354,15 @@ def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
     say(f"data    {_describe_data(config, dataset)}")
     say(f"model   {_describe_model(config, model)}")
     return Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
+
+
+def _spread_work(config: FullConfig, dataset: Dataset) -> None:
+    """Decides how the work is spread over a CPU's cores, before JAX is used."""
+    sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
+    if config.sweep is not None:
+        use_every_core()
+    else:
+        suit_threads(config.batch_size * max(m * n for m, n in itertools.pairwise(sizes)))
 
 
 def run(
@@ -382,12 +400,14 @@ def _train(setup: Setup, watch: Callable[[Epochs, int], Epochs]) -> Result:
     program = compile_program(
         build_step(config, model.apply), model.apply, loss, state, dataset, config.batch_size
     )
-    num_examples = len(dataset.train.targets)
+    train = dataset.train if device.platform == "cpu" else jax.device_put(dataset.train)
+    order = functools.partial(epoch_order, seed=config.seed, num_examples=len(train.targets))
+    examples = (shuffled(train, order(epoch=epoch)) for epoch in range(config.epochs))
     epochs = fit(
         state,
         train_epoch=program.train_epoch,
         evaluate=program.evaluate,
-        order=lambda epoch: epoch_order(seed=config.seed, epoch=epoch, num_examples=num_examples),
+        examples=map(jax.device_put, examples),
         epochs=config.epochs,
         batch_size=config.batch_size,
     )

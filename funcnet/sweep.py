@@ -9,16 +9,17 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, UInt32
 
 from funcnet.base import Examples, Model, Params
-from funcnet.devices import free_memory
+from funcnet.devices import across_devices, free_memory
 from funcnet.metrics import Evaluation
 from funcnet.training import (
     Apply,
@@ -31,10 +32,14 @@ from funcnet.training import (
     init_state,
     make_train_epoch,
     make_train_step,
+    shuffled,
 )
 
 MakeOptimizer: TypeAlias = Callable[..., optax.GradientTransformation]
 """`learning_rate -> optax transformation`, such as `optax.sgd`."""
+
+Columns = TypeVar("Columns")
+"""A pytree of arrays whose first axis counts the models."""
 
 MEMORY_SHARE = 0.8
 """How much of the memory that is free a sweep may take, by default."""
@@ -224,22 +229,33 @@ def fit(
     settings = combinations(learning_rates, seeds, l2s, scales)
     if epochs < 1:
         raise ValueError(f"epochs: expected a positive integer; got {epochs}.")
-    data, validation = jax.tree.map(jnp.asarray, (data, validation))
+    divided, whole = across_devices("models")
+    validation = jax.device_put(validation, whole)
     train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
     order = functools.partial(epoch_order, seed=order_seed, num_examples=len(data.targets))
 
+    def first_state(part: Settings) -> SweepState:
+        return init_sweep(model, _padded(part, divided.num_devices), optimizer)
+
     @functools.cache
     def program(num_models: int) -> jax.stages.Compiled:
-        state = jax.eval_shape(lambda: init_sweep(model, _first(settings, num_models), optimizer))
-        return train_epoch.lower(state, data, order(epoch=0), batch_size=batch_size).compile()
+        state = jax.eval_shape(lambda: first_state(_first(settings, num_models)))
+        state, examples = _laid_out(state, divided), _laid_out(data, whole)
+        return train_epoch.lower(state, examples, batch_size=batch_size).compile()
 
     def fit_part(part: Settings) -> SweepResult:
-        state, rows = init_sweep(model, part, optimizer), []
-        for epoch in watch(range(epochs)):
-            state, info = program(len(part.seed))(state, data, order(epoch=epoch))
+        state, rows = jax.device_put(first_state(part), divided), []
+        examples = (
+            jax.device_put(shuffled(data, order(epoch=epoch)), whole) for epoch in range(epochs)
+        )
+        now = next(examples)
+        for _ in watch(range(epochs)):
+            state, info = program(len(part.seed))(state, now)
+            now = next(examples, now)  # put in order while the devices work
             judged = _judge(model.apply, loss, state.models.params, validation)
-            rows.append((_epoch_loss(info.loss, len(data.targets), batch_size), judged))
-        return _as_result(part, state.models.params, rows)
+            row = _epoch_loss(info.loss, len(data.targets), batch_size), judged
+            rows.append(jax.block_until_ready(row))
+        return _first(_as_result(state, rows), len(part.seed))
 
     memory = MEMORY_SHARE * free_memory() if memory is None else memory
     parts = _parts_that_fit(settings, lambda count: _bytes(program(count)), memory)
@@ -264,14 +280,32 @@ def _optimizer(make: MakeOptimizer, setting: Settings) -> optax.GradientTransfor
     return optax.chain(optax.add_decayed_weights(setting.l2), make(setting.learning_rate))
 
 
-def _first(settings: Settings, count: int) -> Settings:
-    return jax.tree.map(lambda a: a[:count], settings)
+def _first(columns: Columns, count: int) -> Columns:
+    return jax.tree.map(lambda column: column[:count], columns)
+
+
+def _padded(settings: Settings, multiple: int) -> Settings:
+    """The settings, the last repeated until their number is a multiple of this one."""
+    return jax.tree.map(lambda a: jnp.pad(a, (0, -len(a) % multiple), mode="edge"), settings)
+
+
+def _laid_out(arrays: Any, place: NamedSharding) -> Any:
+    """The shapes and dtypes of arrays that are to lie on these devices."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), arrays)
 
 
 def _bytes(program: jax.stages.Compiled) -> int:
-    """What a compiled program needs: its arguments, its results, and what lies between."""
+    """What a compiled program needs: its arguments, its results, and what lies between.
+
+    Each device needs as much; those of a CPU share its memory.
+    """
     stats: Any = program.memory_analysis()
-    return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+    devices = {
+        device for place in jax.tree.leaves(program.input_shardings) for device in place.device_set
+    }
+    sharing = len(devices) if jax.default_backend() == "cpu" else 1
+    each = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+    return sharing * each
 
 
 def _parts_that_fit(
@@ -314,12 +348,12 @@ def _epoch_loss(
     return jnp.average(losses, axis=0, weights=jnp.array(batch_sizes, losses.dtype))
 
 
-def _as_result(part: Settings, params: Params, rows: list) -> SweepResult:
+def _as_result(state: SweepState, rows: list) -> SweepResult:
     losses, evaluations = zip(*rows, strict=True)
     counts = jax.tree.map(lambda *epochs: jnp.stack(epochs, axis=1), *evaluations)
     return SweepResult(
-        settings=part,
-        params=params,
+        settings=state.settings,
+        params=state.models.params,
         train_loss=jnp.stack(losses, axis=1),
         validation_loss=counts.loss_sum / counts.examples,
         validation_accuracy=counts.correct / counts.examples,

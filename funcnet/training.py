@@ -1,7 +1,7 @@
 """Training as pure functions: a step, an epoch as one compiled program, an evaluation.
 
     train_step(state, batch) -> (state, info)
-    train_epoch(state, examples, order, batch_size) -> (state, info)
+    train_epoch(state, examples, batch_size) -> (state, info)
     evaluate(params, examples) -> Evaluation
 
 Nothing here knows a model, a data set or a device: `apply`, a loss and arrays are handed in. An
@@ -9,6 +9,7 @@ epoch is `lax.scan` over exactly the step that a Python loop would call.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -64,7 +65,7 @@ TrainStep = Callable[[State, Examples], tuple[State, StepInfo]]
 
 
 TrainEpoch: TypeAlias = jax.stages.Wrapped
-"""`train_epoch(state, examples, order, *, batch_size) -> (state, info)`."""
+"""`train_epoch(state, examples, *, batch_size) -> (state, info)`."""
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
@@ -148,54 +149,80 @@ def make_gradient_step(
 
 
 def make_train_epoch(step: TrainStep) -> TrainEpoch:
-    """A whole epoch as one compiled program, over examples that already lie on the device.
+    """A whole epoch as one compiled program, over examples in the order in which they lie.
 
     Args:
       step: as `make_train_step` returns it.
 
     Returns:
-      `train_epoch(state, examples, order, *, batch_size) -> (state, info)`: the steps over
-      `examples[order[:batch_size]]` and so on. Where the order does not divide, the last step
+      `train_epoch(state, examples, *, batch_size) -> (state, info)`: a step on the first
+      `batch_size` examples, one on the next, and so on. Where they do not divide, the last step
       takes what is left; it is part of the same program, so nothing compiles again. `info.loss`
-      holds each step's loss. The order holds indices of examples; others are not looked for.
+      holds each step's loss.
 
     >>> from funcnet import losses, models
     >>> model = models.linear(num_features=1, num_outputs=1)
     >>> loss = lambda predictions, y: losses.squared_error(predictions[:, 0], y)
     >>> sgd = optax.sgd(0.1)
     >>> train_epoch = make_train_epoch(make_train_step(model.apply, loss, sgd))
-    >>> x = jnp.linspace(-1, 1, 50)
+    >>> x = np.linspace(-1, 1, 50, dtype=np.float32)
     >>> examples = Examples(inputs=x[:, None], targets=3 * x + 1)
     >>> state = init_state(model.init(jax.random.key(0)), sgd)
     >>> for epoch in range(20):
     ...     order = epoch_order(seed=0, epoch=epoch, num_examples=50)
-    ...     state, info = train_epoch(state, examples, order, batch_size=8)
+    ...     state, info = train_epoch(state, shuffled(examples, order), batch_size=8)
     >>> print(f"{state.params.weight.item():.3f} x + {state.params.bias.item():.3f}")
     3.000 x + 1.000
     >>> info.loss.shape  # 6 batches of 8, and one of the 2 that are left
     (7,)
     """
 
-    def train_epoch(
-        state: State, examples: Examples, order: Int[ArrayLike, "order"], *, batch_size: int
-    ) -> tuple[State, StepInfo]:
-        def step_on(state: State, indices: Array) -> tuple[State, StepInfo]:
-            batch = jax.tree.map(lambda a: a.at[indices].get(mode="promise_in_bounds"), on_device)
-            return step(state, batch)
+    def train_epoch(state: State, examples: Examples, *, batch_size: int) -> tuple[State, StepInfo]:
+        def step_on(state: State, start: Array) -> tuple[State, StepInfo]:
+            return step(state, jax.tree.map(lambda a: slice_of(a, start, batch_size), on_device))
 
         _check_examples(examples, batch_size)
         on_device = jax.tree.map(jnp.asarray, examples)
-        order = jnp.asarray(order)
-        num_full = len(order) // batch_size
-        batches, rest = jnp.split(order, [num_full * batch_size])
-        # Two steps an iteration: XLA gathers the second's batch while the first still computes.
-        state, info = jax.lax.scan(step_on, state, batches.reshape(num_full, batch_size), unroll=2)
-        if not len(rest):
+        batch_size = min(batch_size, len(examples.targets))
+        num_full, rest = divmod(len(examples.targets), batch_size)
+        state, info = jax.lax.scan(step_on, state, batch_size * jnp.arange(num_full))
+        if not rest:
             return state, info
-        state, last = step_on(state, rest)
+        state, last = step(state, jax.tree.map(lambda a: a[-rest:], on_device))
         return state, StepInfo(loss=jnp.concatenate([info.loss, last.loss[None]]))
 
+    slice_of = jax.lax.dynamic_slice_in_dim
     return jax.jit(train_epoch, static_argnames="batch_size")
+
+
+def shuffled(examples: Examples, order: Int[ArrayLike, "order"]) -> Examples:
+    """`examples[order]`: arrays of NumPy on the host, those of JAX on their device.
+
+    For a loop that puts the next epoch's examples in order while the device works on the last
+    ones. A CPU is slow at gathering rows that lie scattered in a large array within each compiled
+    step; NumPy copies whole rows, in a thread that would only wait.
+
+    >>> shuffled(Examples(inputs=np.eye(2), targets=np.array([3, 4])), np.array([1, 0])).targets
+    array([4, 3])
+    """
+    return jax.tree.map(
+        lambda a: a[order] if isinstance(a, jax.Array) else _take(a, order), examples
+    )
+
+
+ALIGNMENT = 64
+"""An array of NumPy at a multiple of so many bytes is one of JAX on a CPU without being copied."""
+
+
+def _take(array: np.ndarray, order: Int[ArrayLike, "order"]) -> np.ndarray:
+    """`array[order]`, aligned."""
+    rows = np.asarray(order)
+    shape = (len(rows), *array.shape[1:])
+    num_bytes = math.prod(shape) * array.itemsize
+    memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    taken = memory[start : start + num_bytes].view(array.dtype).reshape(shape)
+    return np.take(array, rows, axis=0, out=taken, mode="wrap")  # "raise" would copy twice
 
 
 def epoch_order(*, seed: int, epoch: int, num_examples: int) -> Int[np.ndarray, "examples"]:

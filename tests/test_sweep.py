@@ -10,7 +10,14 @@ import pytest
 
 import funcnet as fn
 from funcnet import sweep
-from funcnet.training import epoch_order, evaluate, init_state, make_train_epoch, make_train_step
+from funcnet.training import (
+    epoch_order,
+    evaluate,
+    init_state,
+    make_train_epoch,
+    make_train_step,
+    shuffled,
+)
 
 LOSS = fn.losses.softmax_cross_entropy
 MODELS = {
@@ -35,7 +42,7 @@ def trained_alone(model, setting, optimizer, train, *, epochs, batch_size):
     train_epoch = make_train_epoch(make_train_step(model.apply, LOSS, transformation))
     for epoch in range(epochs):
         order = epoch_order(seed=5, epoch=epoch, num_examples=len(train.targets))
-        state, info = train_epoch(state, train, order, batch_size=batch_size)
+        state, info = train_epoch(state, shuffled(train, order), batch_size=batch_size)
     return state.params, info.loss
 
 
@@ -92,6 +99,17 @@ def test_a_sweep_that_is_cut_gives_the_same_models(examples):
     assert len(passed[1:]) > 1
     assert relative_error(cut.params, whole.params) < 1e-5
     np.testing.assert_array_equal(cut.settings.seed, whole.settings.seed)
+
+
+def test_the_models_are_divided_among_the_devices(examples):
+    train, validation = examples
+    result = sweep.fit(
+        MODELS["softmax"], LOSS, train, validation=validation, learning_rates=[0.1, 0.3],
+        seeds=range(2), epochs=1,
+    )  # fmt: skip
+    assert jax.device_count() == 2
+    parts = [shard.data.shape for shard in result.params.weight.addressable_shards]
+    assert parts == [(2, 10, 64)] * 2
 
 
 def test_an_l2_weight_shrinks_the_parameters(examples):

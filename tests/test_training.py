@@ -18,6 +18,7 @@ from funcnet.training import (
     make_gradient_step,
     make_train_epoch,
     make_train_step,
+    shuffled,
 )
 
 MODEL = models.mlp([5, 4, 3])
@@ -68,7 +69,7 @@ def test_an_epoch_is_a_python_loop_over_the_step(name, count, batch_size):
     data, order = examples(count), epoch_order(seed=0, epoch=0, num_examples=count)
     looped, loop_losses = python_loop(step, first_state(OPTIMIZERS[name]), data, order, batch_size)
     state, info = make_train_epoch(step)(
-        first_state(OPTIMIZERS[name]), data, order, batch_size=batch_size
+        first_state(OPTIMIZERS[name]), shuffled(data, order), batch_size=batch_size
     )
     chex.assert_trees_all_close(state, looped, rtol=1e-6, atol=1e-6)
     chex.assert_trees_all_close(info.loss, loop_losses, rtol=1e-6)
@@ -115,9 +116,24 @@ def test_epochs_with_a_ragged_end_compile_once():
     state, data = first_state(optax.sgd(0.1)), examples(23)
     for epoch in range(4):
         order = epoch_order(seed=0, epoch=epoch, num_examples=23)
-        state, _ = train_epoch(state, data, order, batch_size=5)
+        state, _ = train_epoch(state, shuffled(data, order), batch_size=5)
     assert train_epoch._cache_size() == 1
     assert state.step == 4 * 5
+
+
+@pytest.mark.parametrize("place", [np.asarray, jnp.asarray], ids=["host", "device"])
+def test_shuffled_examples_are_those_of_an_index(place):
+    data, order = examples(23), epoch_order(seed=0, epoch=0, num_examples=23)
+    ours = shuffled(jax.tree.map(place, data), order)
+    chex.assert_trees_all_equal(ours, jax.tree.map(lambda a: a[order], data))
+    assert {type(a) for a in ours} == {type(place(0))}
+
+
+def test_a_cpu_takes_shuffled_examples_without_copying_them():
+    host = shuffled(examples(23), epoch_order(seed=0, epoch=0, num_examples=23))
+    for array in host:
+        placed = jax.device_put(array, jax.devices("cpu")[0])
+        assert placed.unsafe_buffer_pointer() == array.ctypes.data
 
 
 def test_the_last_batch_is_not_always_the_same_examples():
@@ -132,7 +148,7 @@ def test_every_example_is_learnt_from_once_an_epoch():
     data = Examples(inputs=np.eye(count, dtype=np.float32), targets=np.zeros(count, np.int32))
     order = epoch_order(seed=3, epoch=1, num_examples=count)
     state, _ = make_train_epoch(step)(
-        init_state(jnp.zeros(count), optax.sgd(rate)), data, order, batch_size=batch_size
+        init_state(jnp.zeros(count), optax.sgd(rate)), shuffled(data, order), batch_size=batch_size
     )
     moved = np.zeros(count)
     for start in range(0, count, batch_size):
@@ -184,7 +200,7 @@ def test_a_batch_of_nothing_is_refused(batch_size):
     state, data = first_state(optax.sgd(0.1)), examples(6)
     train_epoch = make_train_epoch(make_train_step(MODEL.apply, LOSS, optax.sgd(0.1)))
     with pytest.raises(ValueError, match="batch_size: expected a positive integer; got"):
-        train_epoch(state, data, np.arange(6), batch_size=batch_size)
+        train_epoch(state, data, batch_size=batch_size)
     with pytest.raises(ValueError, match="batch_size: expected a positive integer; got"):
         evaluate(MODEL.apply, LOSS, state.params, data, batch_size=batch_size)
 

@@ -1,5 +1,8 @@
 """funcnet: the epoch is one compiled program."""
 
+import functools
+import itertools
+
 import jax
 import numpy as np
 import optax
@@ -24,17 +27,23 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
     step = fn.training.make_train_step(model.apply, loss, sgd)
     train = fn.Examples(inputs=data.x_train, targets=data.y_train)
     test = fn.Examples(inputs=data.x_test, targets=data.y_test)
-    state, train, test = jax.device_put(
-        (fn.training.init_state(params, sgd), train, test), fn.devices.select_device(task.device)
-    )
+    largest = max(m * n for m, n in itertools.pairwise(task.sizes))
+    fn.devices.suit_threads(task.batch_size * largest)
+    device = fn.devices.select_device(task.device)
+    state, test = jax.device_put((fn.training.init_state(params, sgd), test), device)
+    train = train if task.device == "cpu" else jax.device_put(train, device)
     train_epoch = fn.training.make_train_epoch(step)
-    epoch, order = 0, fn.training.epoch_order(seed=0, epoch=0, num_examples=len(data.y_train))
+    order = functools.partial(fn.training.epoch_order, seed=0, num_examples=len(data.y_train))
+    epochs = (
+        jax.device_put(fn.training.shuffled(train, order(epoch=epoch)), device)
+        for epoch in itertools.count()
+    )
+    now = next(epochs)
 
     def train_one_epoch() -> None:
-        nonlocal state, epoch, order
-        state, info = train_epoch(state, train, order, batch_size=task.batch_size)
-        epoch += 1
-        order = fn.training.epoch_order(seed=0, epoch=epoch, num_examples=len(data.y_train))
+        nonlocal state, now
+        state, info = train_epoch(state, now, batch_size=task.batch_size)
+        now = next(epochs)  # put in order while the device works
         _ = np.asarray(info.loss)
 
     def accuracy() -> float:

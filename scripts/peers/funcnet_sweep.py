@@ -1,5 +1,8 @@
 """funcnet: 64 softmax models with learning rates of their own, in one compiled program."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,23 +17,28 @@ MODELS = 64
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
     """Each model begins with its own parameters; all have the task's learning rate."""
     del weights
+    fn.devices.use_every_core()
     model, loss = fn.models.softmax_regression(*task.sizes), fn.losses.softmax_cross_entropy
     settings = fn.sweep.combinations([task.learning_rate], range(MODELS))
     step = fn.sweep.make_sweep_step(model, loss, optax.sgd)
     train = fn.Examples(inputs=data.x_train, targets=data.y_train)
     test = fn.Examples(inputs=data.x_test, targets=data.y_test)
-    state, train, test = jax.device_put(
-        (fn.sweep.init_sweep(model, settings, optax.sgd), train, test),
-        fn.devices.select_device(task.device),
-    )
+    _ = fn.devices.select_device(task.device)
+    divided, whole = fn.devices.across_devices("models")
+    state = jax.device_put(fn.sweep.init_sweep(model, settings, optax.sgd), divided)
+    train, test = (train, test) if task.device == "cpu" else jax.device_put((train, test), whole)
     train_epoch = fn.training.make_train_epoch(step)
-    epoch = 0
+    order = functools.partial(fn.training.epoch_order, seed=0, num_examples=len(data.y_train))
+    epochs = (
+        jax.device_put(fn.training.shuffled(train, order(epoch=epoch)), whole)
+        for epoch in itertools.count()
+    )
+    now = next(epochs)
 
     def train_one_epoch() -> None:
-        nonlocal state, epoch
-        order = fn.training.epoch_order(seed=0, epoch=epoch, num_examples=len(data.y_train))
-        state, info = train_epoch(state, train, order, batch_size=task.batch_size)
-        epoch += 1
+        nonlocal state, now
+        state, info = train_epoch(state, now, batch_size=task.batch_size)
+        now = next(epochs)  # put in order while the device works
         _ = np.asarray(info.loss)
 
     def accuracy() -> float:
