@@ -66,7 +66,8 @@ def _numbers(graph: Graph, use: Edge) -> str:
     incoming = _fraction(graph.objective, parent.name)
     before, ȳ, after = use.formula.partition("ȳ")
     if ȳ:
-        return _text(before) * bool(before) + incoming + _text(after) * bool(after)
+        whole = f"<mo>(</mo>{incoming}<mo>)</mo>" if after.startswith("ᵀ") else incoming
+        return f"{_part(before)}{whole}{_part(after)}"
     return f"{incoming}<mo>⊙</mo>{_text(f'({use.formula})')}"
 
 
@@ -82,6 +83,11 @@ def _sum(terms: Iterable[str]) -> str:
 def _fraction(of: str, by: str) -> str:
     above, below = notation.derivative(of, by).rsplit("/", 1)
     return f"<mfrac>{_text(above)}{_text(below)}</mfrac>"
+
+
+def _part(formula: str) -> str:
+    """What stands beside a fraction; MathML would drop the space between."""
+    return _text(formula.replace(" ", "\N{NO-BREAK SPACE}")) if formula else ""
 
 
 def _text(content: str) -> str:
