@@ -60,8 +60,9 @@ class ChainRule(NamedTuple):
 
     @property
     def symbol(self) -> str:
-        """`∂L/∂w1`."""
-        return notation.derivative(self.output, self.variable)
+        """`∂L/∂w1`; `dL/dx` where `∂L/∂x` is one of the terms: the way without a step between."""
+        total = len(self.paths) > 1 and any(len(path) == 1 for path in self.paths)
+        return notation.derivative(self.output, self.variable, "d" if total else "∂")
 
     @property
     def symbols(self) -> str:

@@ -196,19 +196,29 @@ def _assignments(file: str) -> dict[Span, tuple[str, ...]]:
 
 def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, tuple[str, ...]]]:
     match node:
-        case ast.Assign(targets=[ast.Tuple() as left, *_], value=ast.Tuple() as right):
-            for target, value in zip(left.elts, right.elts, strict=False):
-                yield _span(value), (ast.unparse(target),)
-        case ast.Assign(targets=[ast.Tuple() | ast.List() as left, *_]):
-            yield _span(node.value), tuple(map(ast.unparse, left.elts))
         case ast.Assign(targets=[target, *_], value=value):
-            yield _span(value), (ast.unparse(target),)
+            yield from _bound(target, value)
         case ast.AnnAssign(target=target, value=ast.expr() as value):
-            yield _span(value), (ast.unparse(target),)
+            yield from _bound(target, value)
         case ast.NamedExpr(target=target, value=value):
-            yield _span(value), (target.id,)
+            yield from _bound(target, value)
         case ast.AugAssign(target=target):
             yield _span(node), (ast.unparse(target),)
+
+
+def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, tuple[str, ...]]]:
+    """What a target gets: of a pair its parts, of a condition the branch that was evaluated."""
+    match target, value:
+        case (ast.Tuple() | ast.List()) as left, (ast.Tuple() | ast.List()) as right:
+            for part, element in zip(left.elts, right.elts, strict=False):
+                yield from _bound(part, element)
+        case _, ast.IfExp():
+            yield from _bound(target, value.body)
+            yield from _bound(target, value.orelse)
+        case (ast.Tuple() | ast.List()) as left, _:
+            yield _span(value), tuple(map(ast.unparse, left.elts))
+        case _:
+            yield _span(value), (ast.unparse(target),)
 
 
 def _span(node: ast.expr | ast.stmt) -> Span:

@@ -209,6 +209,29 @@ def test_few_paths_are_written_and_many_counted():
     assert str(rule).startswith("∂x#11/∂x = a sum over 1,024 paths\n")
 
 
+def test_the_way_without_a_step_between_is_not_taken_for_the_sum():
+    def function(x, y):
+        b = x * y
+        L = b + x
+        return L  # noqa: RET504
+
+    lines = str(trace(function)(2.0, 3.0).chain_rule("x")).splitlines()
+    assert lines[0] == "dL/dx = ∂L/∂x + ∂L/∂b · ∂b/∂x"
+    assert [line.strip() for line in lines[1:]] == ["= (1) + (1)(3)", "= (1) + (3)", "= 4"]
+
+
+def test_names_of_many_kinds_of_assignment():
+    def function(x):
+        (a, b), c = (x + 1, x * 2), jnp.sin(x)
+        d = a * b if c.ndim == 0 else c
+        e: jax.Array = (f := d + c) * 2
+        e += f
+        return e
+
+    names = [node.name for node in trace(function)(0.5).nodes]
+    assert names == ["x", "a", "b", "c", "d", "f", "e", "e#2"]
+
+
 def test_a_path_of_hundreds_of_factors():
     def function(x):
         for _ in range(600):
