@@ -206,7 +206,7 @@ def _placed(
     placed: dict[Pair, Label] = {}
     for pair, route in layout.routes.items():
         if pair in labels:
-            places = [_on_curve(labels[pair], *route[:2], t, layers) for t in PLACES]
+            places = [_on_curve(labels[pair], route[0], route[1], t, layers) for t in PLACES]
             free = (p for p in places if not any(map(p.overlaps, placed.values())))
             placed[pair] = next(free, places[0])
     return placed

@@ -340,6 +340,18 @@ def test_nothing_is_found_where_all_is_finite():
     assert trace(jnp.sin)(1.0).first_nonfinite() is None
 
 
+def test_a_nan_among_the_arguments_is_named():
+    found = trace(lambda x, y: x * y)(1.0, jnp.nan).first_nonfinite()
+    assert str(found) == "forward: the argument y is not finite"
+
+
+def test_a_mask_of_infinities_is_not_an_error():
+    def attention(x):
+        return jnp.sum(jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)))
+
+    assert trace(attention)(jnp.array([1.0, -1.0, 2.0])).first_nonfinite() is None
+
+
 def test_a_nan_inside_a_loop_is_named():
     def function(x):
         def step(c, _):
@@ -370,6 +382,13 @@ def test_local_jacobian():
         large.local_jacobian(large.edges[-1])
 
 
+def test_the_gradient_is_a_function_like_another():
+    function = lambda w, x: jnp.sum(jnp.tanh(w @ x))  # noqa: E731
+    args = jnp.eye(3), jnp.arange(3.0)
+    np.testing.assert_allclose(jax.jit(gradient(function))(*args), gradient(function)(*args))
+    assert fn.check_gradients(function, *args, hand=gradient(function)).verdict == "pass"
+
+
 def test_bad_input():
     with pytest.raises(TypeError, match="function"):
         trace(3)
@@ -385,6 +404,12 @@ def test_bad_input():
         trace(lambda x: x)(np.array(["a"]))
     with pytest.raises(TypeError, match="cotangent: expected an array or a number; got str"):
         trace(lambda x: x, cotangent="a")(1.0)
+    with pytest.raises(ValueError, match="cotangent: expected arrays like the output, float32"):
+        trace(lambda x: x, cotangent=1j)(1.0)
+    with pytest.raises(ValueError, match=r"expected argnums below 1, .*; got 7"):
+        gradient(lambda x: x, 7)(1.0)
+    with pytest.raises(TypeError, match="inside jit, grad or vmap there are none"):
+        jax.jit(lambda x: trace(jnp.sin)(x).output.adjoint)(1.0)
     with pytest.raises(TypeError, match="missing 1 required positional argument") as raised:
         trace(lambda x: x)()
     assert raised.value.__notes__[-1] == "output was traced with no arguments."
