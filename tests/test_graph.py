@@ -271,6 +271,20 @@ def test_a_loop_is_opened_by_turns():
         graph.open("c")
 
 
+def test_a_conversion_to_the_same_dtype_is_no_step():
+    def function(w):
+        def step(h, _):
+            h = w * h
+            return h, None
+
+        return jax.lax.scan(step, jnp.float32(1), length=2)[0]
+
+    names = [node.name for node in trace(function, expand="scan")(2.0).nodes]
+    assert names == ["w", "h[0]", "h[1]"]
+    converted = trace(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32))(jnp.float32(2))
+    assert [node.operation for node in converted.nodes][1:] == ["convert_element_type"] * 2
+
+
 def test_custom_functions_are_one_node_until_expanded():
     function = lambda x: jnp.sum(fn.activations.sigmoid(x))  # noqa: E731
     x = jnp.array([0.0, 1.0])
