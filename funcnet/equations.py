@@ -91,8 +91,11 @@ def _part(formula: str) -> str:
 
 
 def _text(content: str) -> str:
-    return f"<mtext>{html.escape(content)}</mtext>"
+    return f'<mi mathvariant="normal">{html.escape(content)}</mi>'
 
 
 def _equation(sides: Iterable[str]) -> str:
-    return f'<math display="block"><mrow>{"<mo>=</mo>".join(sides)}</mrow></math>'
+    """An element for each side, so that a long equation is broken before a sign of equality."""
+    first, *others = sides
+    parts = [first, *(f'<mo form="infix">=</mo>{side}' for side in others)]
+    return "".join(f'<math display="block"><mrow>{part}</mrow></math>' for part in parts)

@@ -27,7 +27,7 @@ SUM = 13
 STEPS = (5, 12, SUM)
 """Forward to `d`, backward to `b`, and that sum."""
 
-FRAME = '<iframe width="760" height="470" srcdoc="{}"></iframe>'
+FRAME = '<iframe width="760" height="500" srcdoc="{}"></iframe>'
 
 SHEET = """<style>
   body {{ margin: 0; display: grid; grid-template-columns: auto auto; gap: 12px; padding: 12px;
@@ -50,7 +50,7 @@ def photographs(page: str, browser: Any) -> Iterator[tuple[str, bytes]]:
     tab.set_content(page)
     tab.evaluate(f"theme('light'); go({SUM})")
     yield "graph.png", tab.screenshot()
-    tab = browser.new_page(viewport={"width": 1556, "height": 1458})
+    tab = browser.new_page(viewport={"width": 1556, "height": 1548})
     without_panel = page.replace("</style>", "aside { display: none; }</style>", 1)
     tab.set_content(SHEET.format(2 * len(STEPS) * FRAME.format(html.escape(without_panel))))
     looks = [(step, theme) for step in STEPS for theme in ("light", "dark")]

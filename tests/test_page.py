@@ -367,6 +367,7 @@ def test_a_phone(show, request, which):
         assert canvas["x"] <= box["x"]
         assert box["x"] + box["width"] <= canvas["x"] + canvas["width"] + 1
         assert page.evaluate("16 / scale()") >= 11  # pixels a letter is high
+        assert page.evaluate("$('equation').scrollWidth") <= 375
     page.locator("#reset").tap()
     page.locator(".node").first.tap()
     assert page.locator("#panel h2").text_content() == graph.nodes[0].name
