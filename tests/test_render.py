@@ -37,6 +37,20 @@ def test_the_record_is_json_with_the_numbers():
     assert fn.render.dot(fn.trace(lambda x: x * x)(3.0)).startswith("digraph {")
 
 
+def test_uses_without_a_derivative_are_edges_too():
+    graph = fn.trace(lambda x, i: x * (i + 1))(2.0, 3)
+    assert [node.name for node in graph.nodes] == ["x", "i", "v1", "v2", "output"]
+    edges = [line.strip() for line in fn.render.dot(graph).splitlines() if "->" in line]
+    assert edges == [
+        'n3 -> n4 [label="x"];',
+        'n0 -> n4 [label="v2"];',
+        "n1 -> n2;",
+        "n2 -> n3;",
+    ]
+    inputs = [node["inputs"] for node in fn.render.record(graph)["nodes"]]
+    assert inputs == [[], [], ["i"], ["v1"], ["x", "v2"]]
+
+
 def spans(svg, parent):
     """Of every rectangle within such an element: left, top, right, bottom."""
     found = []
