@@ -220,6 +220,13 @@ def test_the_way_without_a_step_between_is_not_taken_for_the_sum():
     assert [line.strip() for line in lines[1:]] == ["= (1) + (1)(3)", "= (1) + (3)", "= 4"]
 
 
+def test_one_factor_alone_is_said_by_its_formula():
+    assert str(trace(jnp.sin)(0.0).chain_rule("x")) == "∂sin/∂x = cos x = 1"
+    assert str(trace(lambda x: 3 * x)(2.0).chain_rule("x")) == "∂output/∂x = 3"
+    rule = trace(lambda x: jnp.sum(x))(jnp.ones(2)).chain_rule("x")
+    assert str(rule) == "∂output/∂x = [2] 1 … 1\n  ∂output/∂x: ȳ, to each  [] → [2]"
+
+
 def test_names_of_many_kinds_of_assignment():
     def function(x):
         (a, b), c = (x + 1, x * 2), jnp.sin(x)
