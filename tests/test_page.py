@@ -228,6 +228,20 @@ def test_the_buttons_and_the_keyboard(show, graph):
     assert "value" not in page.locator("dt").all_text_contents()  # it is not computed yet
 
 
+def test_tab_brings_a_node_into_sight(show, network):
+    page = show(network)
+    last = page.locator(".node").last
+    canvas = page.locator("#canvas").bounding_box()
+    assert last.bounding_box()["x"] > canvas["x"] + canvas["width"]
+    page.locator("#theme").focus()
+    for node in network.nodes:
+        page.keyboard.press("Tab")
+        assert page.locator("#panel h2").text_content() == node.name
+        box = page.locator(".node:focus rect").bounding_box()
+        assert canvas["x"] <= box["x"]
+        assert box["x"] + box["width"] <= canvas["x"] + canvas["width"] + 1
+
+
 def test_zoom_pan_and_fit(show, graph):
     page = show(graph)
     view = lambda: [float(x) for x in page.locator("svg").get_attribute("viewBox").split()]  # noqa: E731
