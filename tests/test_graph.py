@@ -239,6 +239,29 @@ def test_names_of_many_kinds_of_assignment():
     assert names == ["x", "a", "b", "c", "d", "f", "e", "e#2"]
 
 
+def apply(weights, x):
+    for w in weights:
+        x = jnp.tanh(w * x)
+    return x
+
+
+def test_the_loop_of_a_called_function_is_not_the_callers():
+    def once(weights, x):
+        logits = apply(weights, x)
+        return 2 * logits
+
+    def often(weights, x):
+        for w in weights:
+            y = apply([w], x)
+            x = y + x
+        return x
+
+    names = [node.name for node in trace(once)([1.0, 2.0], 3.0).nodes]
+    assert names == ["weights[0]", "weights[1]", "x", "v1", "x#2", "v2", "logits", "once"]
+    names = [node.name for node in trace(often)([1.0, 2.0], 3.0).nodes]
+    assert names[2:] == ["x", "v1", "y", "x#2", "v2", "y#2", "x#3"]
+
+
 def test_a_path_of_hundreds_of_factors():
     def function(x):
         for _ in range(600):
