@@ -6,7 +6,7 @@ the page's script finds it: `data-box`, `data-child`, `data-parent`.
 
 import html
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,11 +21,20 @@ MAX_BOXES = 300
 HEIGHT, ROW = 74, 100
 """Pixels: how high a box is, and from row to row."""
 
-BOLD, LETTER, MARGIN = 9.8, 8.6, 12
-"""Pixels: how wide a letter of a title is, of other lines, and what is free beside them."""
+BOLD, LETTER, LINE = 9.8, 8.6, 22
+"""Pixels: how wide a letter of a title is, of other lines, and how high a label is."""
 
-LONGEST = 24
+MARGIN = 12
+"""Pixels that are free beside what is written."""
+
+LONGEST = 28
 """Longer lines are cut: the whole is in the panel."""
+
+PLACES = (0.5, 0.35, 0.65, 0.22, 0.78)
+"""Parts of an edge's way where its label may stand, the best first."""
+
+Point: TypeAlias = tuple[float, float]
+"""A place in the layout, `(layer, row)`."""
 
 Pair: TypeAlias = tuple[int, int]
 """Two boxes with an edge between them, `(child, parent)`."""
@@ -56,25 +65,63 @@ class Box(NamedTuple):
         return _cut(self.title), _cut(notation.summary(self.node.value)), _cut(adjoint)
 
 
-class Scale(NamedTuple):
-    """Pixels: how wide a box is, and from layer to layer."""
+class Span(NamedTuple):
+    """Pixels: where a layer, or the gap between two, begins and ends."""
 
-    width: float
-    layer: float
+    left: float
+    right: float
 
-    def pixel(self, point: tuple[float, float]) -> tuple[float, float]:
-        """A point of the layout in the drawing."""
-        return self.width / 2 + MARGIN + point[0] * self.layer, (point[1] + 0.5) * ROW
+    @property
+    def middle(self) -> float:
+        """What lies between."""
+        return (self.left + self.right) / 2
+
+
+class Label(NamedTuple):
+    """A local derivative on its edge, around a point."""
+
+    text: str
+    x: float
+    y: float
+
+    @property
+    def width(self) -> float:
+        """Pixels that it takes."""
+        return LETTER * len(self.text) + MARGIN
+
+    def overlaps(self, other: "Label") -> bool:
+        """Whether one would hide a part of the other."""
+        near = abs(self.x - other.x) < (self.width + other.width) / 2
+        return near and abs(self.y - other.y) < LINE
 
 
 def boxes(graph: Graph) -> list[Box]:
     """One box a node; in a large graph one a source line, in a larger one several lines a box."""
     if len(graph.nodes) <= MAX_BOXES:
         return [Box(node=node, members=(node,)) for node in graph.nodes]
-    lines = [tuple(run) for _, run in itertools.groupby(graph.nodes, key=_line)]
+    lines = list(_lines(graph.nodes))
     many = -(-len(lines) // MAX_BOXES)
     groups = (itertools.chain(*lines[i : i + many]) for i in range(0, len(lines), many))
     return [Box(node=members[-1], members=members) for members in map(tuple, groups)]
+
+
+def _lines(nodes: Iterable[Node]) -> Iterator[list[Node]]:
+    """Neighbours of one source line; the next turn of a loop is another line."""
+    line: list[Node] = []
+    for node in nodes:
+        if line and not _same_line(line[-1], node):
+            yield line
+            line = []
+        line.append(node)
+    yield line
+
+
+def _same_line(before: Node, node: Node) -> bool:
+    """Whether both are of one line, and not of `x#2` and `x#3`: a variable assigned again."""
+    if _line(before) != _line(node):
+        return False
+    one, other = (n.part_of or n.name for n in (before, node))
+    return one == other or one.partition("#")[0] != other.partition("#")[0]
 
 
 def _line(node: Node) -> Any:
@@ -87,16 +134,16 @@ def drawing(boxes: Sequence[Box], edges: Iterable[Edge]) -> str:
     labels = _labels(edges, owner)
     used = ((owner[i], b) for b, box in enumerate(boxes) for n in box.members for i in n.inputs)
     layout = layered(len(boxes), [pair for pair in {*labels, *used} if pair[0] != pair[1]])
-    scale = _scale(boxes, labels.values())
-    width, height = scale.pixel((layout.width - 1, layout.height - 0.5))
-    width += scale.width / 2 + MARGIN
+    layers = _layers(boxes, labels, layout)
+    width, height = layers[-1].right + MARGIN, layout.height * ROW
     body = [
-        *(_curve(pair, route, scale) for pair, route in layout.routes.items()),
-        *(_label(pair, labels[pair], layout, scale) for pair in layout.routes if pair in labels),
-        *(_box(i, box, scale.pixel(layout.positions[i]), scale) for i, box in enumerate(boxes)),
+        *(_curve(pair, route, layers) for pair, route in layout.routes.items()),
+        *(_label(pair, label) for pair, label in _placed(labels, layout, layers).items()),
+        *(_box(i, box, layout.positions[i], layers) for i, box in enumerate(boxes)),
     ]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" viewBox="0 0 {width:g} {height:g}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="graph" role="group" '
+        f'aria-label="computation graph" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}">{"".join(body)}</svg>'
     )
 
@@ -117,52 +164,87 @@ def _labels(edges: Iterable[Edge], owner: Mapping[int, int]) -> dict[Pair, str]:
     return labels
 
 
-def _scale(boxes: Iterable[Box], labels: Iterable[str]) -> Scale:
-    """Wide enough for the longest line of a box, and between boxes for the longest label."""
-    width = max(
-        max(BOLD * len(title), LETTER * len(value), LETTER * len(adjoint))
-        for title, value, adjoint in (box.lines for box in boxes)
-    )
-    gap = LETTER * max(map(len, labels), default=0)
-    return Scale(width=width + 2 * MARGIN, layer=width + gap + 5 * MARGIN)
+def _layers(boxes: Sequence[Box], labels: Mapping[Pair, str], layout: Layout) -> list[Span]:
+    """Each layer as wide as its longest line, and the gap after it as its longest label."""
+    widths, gaps = [0.0] * int(layout.width), [4.0 * MARGIN] * int(layout.width)
+    for box, (layer, _) in zip(boxes, layout.positions.values(), strict=True):
+        title, value, adjoint = map(len, box.lines)
+        width = max(BOLD * title, LETTER * value, LETTER * adjoint) + 2 * MARGIN
+        widths[int(layer)] = max(widths[int(layer)], width)
+    for (child, _), label in labels.items():
+        layer = int(layout.positions[child][0])
+        gaps[layer] = max(gaps[layer], LETTER * len(label) + 5 * MARGIN)
+    ends = itertools.accumulate(w + g for w, g in zip(widths, gaps, strict=True))
+    lefts = [MARGIN + end - w - g for end, w, g in zip(ends, widths, gaps, strict=True)]
+    return [Span(left, left + w) for left, w in zip(lefts, widths, strict=True)]
 
 
-def _curve(pair: Pair, route: Sequence[tuple[float, float]], scale: Scale) -> str:
-    (x, y), *bends, (end, level) = map(scale.pixel, route)
-    x, end = x + scale.width / 2, end - scale.width / 2
-    path = f"M{x:g} {y:g}"
-    for u, v in [*bends, (end, level)]:
-        middle = (x + u) / 2
-        path += f"C{middle:g} {y:g} {middle:g} {v:g} {u:g} {v:g}"
-        x, y = u, v
+def _level(row: float) -> float:
+    return (row + 0.5) * ROW
+
+
+def _curve(pair: Pair, route: Sequence[Point], layers: Sequence[Span]) -> str:
+    """From box to box through the gaps; straight across the layers between."""
+    (layer, row), *later = route
+    path = f"M{layers[int(layer)].right:g} {_level(row):g}"
+    for (before, y), (after, v) in itertools.pairwise(route):
+        middle, end = _gap(before, layers).middle, layers[int(after)]
+        path += f"C{middle:g} {_level(y):g} {middle:g} {_level(v):g} {end.left:g} {_level(v):g}"
+        path += f"H{end.right:g}" * ((after, v) != later[-1])
     return f'<path class="edge" {_marks(pair)} d="{path}"/>'
 
 
-def _label(pair: Pair, label: str, layout: Layout, scale: Scale) -> str:
-    """The local derivative, in the middle of the edge's way to the next layer."""
-    (x, y), (u, v), *_ = map(scale.pixel, layout.routes[pair])
-    start = x + scale.width / 2
-    end = u - scale.width / 2 if len(layout.routes[pair]) == 2 else u
-    at, level = (start + min(end, start + scale.layer - scale.width)) / 2, (y + v) / 2
-    text = html.escape(label)
-    return f'<text class="slope" {_marks(pair)} x="{at:g}" y="{level + 5:g}">{text}</text>'
+def _gap(layer: float, layers: Sequence[Span]) -> Span:
+    """What is free after a layer."""
+    return Span(layers[int(layer)].right, layers[int(layer) + 1].left)
+
+
+def _placed(
+    labels: Mapping[Pair, str], layout: Layout, layers: Sequence[Span]
+) -> dict[Pair, Label]:
+    """Each label on its edge, in the gap after the child; where another stands, aside of it."""
+    placed: dict[Pair, Label] = {}
+    for pair, route in layout.routes.items():
+        if pair in labels:
+            places = [_on_curve(labels[pair], route[0], route[1], t, layers) for t in PLACES]
+            free = (p for p in places if not any(map(p.overlaps, placed.values())))
+            placed[pair] = next(free, places[0])
+    return placed
+
+
+def _on_curve(text: str, start: Point, end: Point, t: float, layers: Sequence[Span]) -> Label:
+    """A label at the part `t` of the way through a gap, as far as it keeps off the boxes."""
+    gap, rise = _gap(start[0], layers), t * t * (3 - 2 * t)
+    label = Label(text, gap.middle, _level(start[1] + (end[1] - start[1]) * rise))
+    room = (gap.right - gap.left - label.width) / 2
+    along = (gap.right - gap.left) * (1.5 * t * (1 - t) + t**3 - 0.5)
+    return label._replace(x=gap.middle + max(-room, min(room, along)))
+
+
+def _label(pair: Pair, label: Label) -> str:
+    left, top = label.x - label.width / 2, label.y - LINE / 2
+    return (
+        f'<g class="slope" {_marks(pair)}><rect x="{left:g}" y="{top:g}" width="{label.width:g}" '
+        f'height="{LINE}"/><text x="{label.x:g}" y="{label.y + 5:g}">'
+        f"{html.escape(label.text)}</text></g>"
+    )
 
 
 def _marks(pair: Pair) -> str:
     return f'data-child="{pair[0]}" data-parent="{pair[1]}"'
 
 
-def _box(i: int, box: Box, center: tuple[float, float], scale: Scale) -> str:
-    x, y = center
+def _box(i: int, box: Box, position: Point, layers: Sequence[Span]) -> str:
+    layer, y = layers[int(position[0])], _level(position[1])
     rows = zip(("name", "value", "adjoint"), (-14, 7, 27), box.lines, strict=True)
     texts = "".join(
-        f'<text class="{row}" x="{x:g}" y="{y + below:g}">{html.escape(line)}</text>'
+        f'<text class="{row}" x="{layer.middle:g}" y="{y + below:g}">{html.escape(line)}</text>'
         for row, below, line in rows
     )
     return (
         f'<g class="node {_kind(box.node)}" data-box="{i}" tabindex="0" role="button" '
-        f'aria-label="{html.escape(box.title)}"><rect x="{x - scale.width / 2:g}" '
-        f'y="{y - HEIGHT / 2:g}" width="{scale.width:g}" height="{HEIGHT}" rx="10"/>{texts}</g>'
+        f'aria-label="{html.escape(box.title)}"><rect x="{layer.left:g}" y="{y - HEIGHT / 2:g}" '
+        f'width="{layer.right - layer.left:g}" height="{HEIGHT}" rx="10"/>{texts}</g>'
     )
 
 

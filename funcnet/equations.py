@@ -66,7 +66,8 @@ def _numbers(graph: Graph, use: Edge) -> str:
     incoming = _fraction(graph.objective, parent.name)
     before, ȳ, after = use.formula.partition("ȳ")
     if ȳ:
-        return _text(before) * bool(before) + incoming + _text(after) * bool(after)
+        whole = f"<mo>(</mo>{incoming}<mo>)</mo>" if after.startswith("ᵀ") else incoming
+        return f"{_part(before)}{whole}{_part(after)}"
     return f"{incoming}<mo>⊙</mo>{_text(f'({use.formula})')}"
 
 
@@ -84,9 +85,17 @@ def _fraction(of: str, by: str) -> str:
     return f"<mfrac>{_text(above)}{_text(below)}</mfrac>"
 
 
+def _part(formula: str) -> str:
+    """What stands beside a fraction; MathML would drop the space between."""
+    return _text(formula.replace(" ", "\N{NO-BREAK SPACE}")) if formula else ""
+
+
 def _text(content: str) -> str:
-    return f"<mtext>{html.escape(content)}</mtext>"
+    return f'<mi mathvariant="normal">{html.escape(content)}</mi>'
 
 
 def _equation(sides: Iterable[str]) -> str:
-    return f'<math display="block"><mrow>{"<mo>=</mo>".join(sides)}</mrow></math>'
+    """An element for each side, so that a long equation is broken before a sign of equality."""
+    first, *others = sides
+    parts = [first, *(f'<mo form="infix">=</mo>{side}' for side in others)]
+    return "".join(f'<math display="block"><mrow>{part}</mrow></math>' for part in parts)

@@ -19,16 +19,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Shaped
 
-from funcnet import naming, notation
+from funcnet import naming, recording
 from funcnet.backward import Backward, sweep
 from funcnet.base import one_of
-from funcnet.nodes import Edge, Node, is_differentiable, is_number
+from funcnet.naming import Names
+from funcnet.nodes import Edge, Node
 from funcnet.nonfinite import NonFinite, first_born
 from funcnet.paths import ChainRule, chain_rule
-from funcnet.tape import Operation, Tape, evaluate
+from funcnet.tape import Operation, Tape
 
 MAX_JACOBIAN = 1_000_000
 """The largest Jacobian, in elements, that is computed."""
@@ -212,15 +212,16 @@ def trace(
       ValueError: from the call, the output is not a scalar and there is no cotangent, or one of
         another shape; the function has side effects; or `expand` names nothing that it does.
     """
-    _check_callable("trace", function)
+    recording.check_callable("trace", function)
     names = frozenset((expand,) if isinstance(expand, str) else expand)
 
     def traced(*args: Any, **kwargs: Any) -> Graph:
-        tape, output, called = _record(function, args, kwargs, names)
+        recording.check_values(args, kwargs)
+        tape, output, called = recording.record(function, args, kwargs, names)
         for name in names:
             _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
         tape.literals.difference_update(tape.outputs)
-        seeds = _seeds(tape, output, cotangent)
+        seeds = recording.seeds(tape, output, cotangent)
         return _build(tape, seeds, naming.function_name(function), called)
 
     return traced
@@ -237,67 +238,23 @@ def gradient(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         not of floats.
       ValueError: from the call, the output is not a scalar.
     """
-    _check_callable("gradient", function)
+    recording.check_callable("gradient", function)
 
     def gradient_of(*args: Any, **kwargs: Any) -> Any:
-        tape, output, _ = _record(function, args, kwargs, frozenset())
-        adjoints, _ = sweep(tape, _seeds(tape, output, None))
+        recording.check_floats(args, argnums)
+        tape, output, _ = recording.record(function, args, kwargs, frozenset())
+        adjoints, _ = sweep(tape, recording.seeds(tape, output, None))
         leaves, structure = jax.tree.flatten((args, kwargs))
         received = [
             adjoints.get(place, jnp.zeros_like(tape.values[place]))
             for place, _ in zip(tape.inputs, leaves, strict=True)
         ]
         by_argument = jax.tree.unflatten(structure, received)[0]
-        _check_floats(args, argnums)
         if isinstance(argnums, int):
             return by_argument[argnums]
         return tuple(by_argument[i] for i in argnums)
 
     return gradient_of
-
-
-def _record(
-    function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any], expand: frozenset[str]
-) -> tuple[Tape, Any, list[str]]:
-    """Runs a function: the tape, the structure of the output, and the names of the arguments."""
-    names = naming.argument_names(function, args, kwargs)
-    leaves = jax.tree.leaves((args, kwargs))
-    for name, leaf in zip(names, leaves, strict=True):
-        _check_array(name, leaf)
-    try:
-        jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
-    except Exception as error:
-        shapes = [f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True)]
-        came = ", ".join(shapes) or "no arguments"
-        error.add_note(f"{naming.function_name(function)} was traced with {came}.")
-        raise
-    return evaluate(jaxpr, leaves, expand), output, names
-
-
-def _described(leaf: Any) -> str:
-    return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
-
-
-def _seeds(tape: Tape, output: Any, cotangent: Any) -> list[tuple[int, Any]]:
-    """Where the sweep begins, and with which adjoints."""
-    leaves, structure = jax.tree.flatten(output)
-    if cotangent is None:
-        _check_scalar(leaves)
-        return [(tape.outputs[0], jnp.ones_like(tape.values[tape.outputs[0]]))]
-    given, given_structure = jax.tree.flatten(cotangent)
-    for leaf in given:
-        _check_array("cotangent", leaf)
-    shapes = [np.shape(leaf) for leaf in given]
-    if given_structure != structure or shapes != [leaf.shape for leaf in leaves]:
-        raise ValueError(
-            f"cotangent: expected arrays like the output, {jax.tree.map(_described, output)}; "
-            f"got {jax.tree.map(_described, cotangent)}."
-        )
-    return [
-        (place, jnp.asarray(adjoint, tape.values[place].dtype))
-        for place, adjoint in zip(tape.outputs, given, strict=True)
-        if is_differentiable(tape.values[place])
-    ]
 
 
 def _build(
@@ -308,57 +265,58 @@ def _build(
 ) -> Graph:
     """The graph of a tape: nodes and edges with names, numbers of the source left out."""
     adjoints, steps = sweep(tape, seeds)
+    names = naming.variable_names(tape, name, argument_names)
     shown = [place for place in range(len(tape.values)) if place not in tape.literals]
     index = {place: i for i, place in enumerate(shown)}
-    names, owners = naming.variable_names(tape, name, argument_names)
     made_by = {place: op for op in tape.operations for place in op.results}
-
-    def text(place: int) -> str:
-        return notation.number(tape.values[place]) if place in tape.literals else names[place]
-
-    def number(place: int) -> str:
-        value = tape.values[place]
-        return notation.operand(value) if is_number(value) else text(place)
-
-    def node(place: int) -> Node:
-        operation, value = made_by.get(place), tape.values[place]
-        operands = operation.operands if operation else ()
-        kind = "argument" if place in tape.inputs else "constant"
-        adjoint = adjoints.get(place, jnp.zeros_like(value)) if tape.wants(place) else None
-        return Node(
-            index=index[place],
-            name=names[place],
-            operation=operation.name if operation else kind,
-            inputs=tuple(index[i] for i in operands if i in index),
-            literals=tuple(tape.values[i] for i in operands if i in tape.literals),
-            value=value,
-            adjoint=adjoint,
-            source=operation.stack.source if operation else None,
-            expression=_expression(operation, map(text, operands)) if operation else kind,
-            numbers=_expression(operation, map(number, operands)) if operation else kind,
-            part_of=names[owners[place]] if place in owners else None,
-            turn=operation.turn if operation else (),
-        )
-
-    def inside(operation: Operation, body: Tape) -> Graph:
-        pairs = zip(body.outputs, operation.results, strict=True)
-        cotangents = [(inner, adjoints[outer]) for inner, outer in pairs if outer in adjoints]
-        operand_names = [text(i) for i in operation.operands]
-        return _build(body, cotangents, operation.name, operand_names)
-
     return Graph(
         name=name,
-        nodes=tuple(map(node, shown)),
-        edges=tuple(edge for step in steps for edge in _edges(tape, step, index, text)),
+        nodes=tuple(_node(place, made_by.get(place), names, index, adjoints) for place in shown),
+        edges=tuple(edge for step in steps for edge in _edges(step, names, index)),
         outputs=tuple(index[place] for place in tape.outputs if place in index),
         cotangents=_summed((index[place], seed) for place, seed in seeds if place in index),
         bodies={
-            index[place]: functools.partial(inside, operation, operation.body)
+            index[place]: functools.partial(_inside, operation, operation.body, names, adjoints)
             for operation in tape.operations
             if operation.body is not None
             for place in operation.results
         },
     )
+
+
+def _node(
+    place: int,
+    operation: Operation | None,
+    names: Names,
+    index: Mapping[int, int],
+    adjoints: Mapping[int, Any],
+) -> Node:
+    """The node of a value; `operation` is what computed it, if anything did."""
+    tape, value = names.tape, names.tape.values[place]
+    operands = operation.operands if operation else ()
+    kind = "argument" if place in tape.inputs else "constant"
+    adjoint = adjoints.get(place, jnp.zeros_like(value)) if tape.wants(place) else None
+    return Node(
+        index=index[place],
+        name=names.of[place],
+        operation=operation.name if operation else kind,
+        inputs=tuple(index[i] for i in operands if i in index),
+        literals=tuple(tape.values[i] for i in operands if i in tape.literals),
+        value=value,
+        adjoint=adjoint,
+        source=operation.stack.source if operation else None,
+        expression=names.expression(operation, names.text) if operation else kind,
+        numbers=names.expression(operation, names.number) if operation else kind,
+        part_of=names.of[names.owners[place]] if place in names.owners else None,
+        turn=operation.turn if operation else (),
+    )
+
+
+def _inside(operation: Operation, body: Tape, names: Names, adjoints: Mapping[int, Any]) -> Graph:
+    """The graph of a loop's body; it begins with the adjoints of the loop's results."""
+    pairs = zip(body.outputs, operation.results, strict=True)
+    seeds = [(inner, adjoints[outer]) for inner, outer in pairs if outer in adjoints]
+    return _build(body, seeds, operation.name, [names.text(i) for i in operation.operands])
 
 
 def _summed(seeds: Iterable[tuple[int, Any]]) -> dict[int, Any]:
@@ -369,30 +327,24 @@ def _summed(seeds: Iterable[tuple[int, Any]]) -> dict[int, Any]:
     return total
 
 
-def _expression(operation: Operation, operands: Iterable[str]) -> str:
-    return notation.expression(operation.name, list(operands), operation.parameters)
-
-
-def _edges(
-    tape: Tape, step: Backward, index: Mapping[int, int], text: Callable[[int], str]
-) -> Iterator[Edge]:
+def _edges(step: Backward, names: Names, index: Mapping[int, int]) -> Iterator[Edge]:
     """What one step of the sweep handed down, but to numbers of the source."""
-    result = step.operation.results[step.result]
-    letters = dict(zip("abc", map(text, step.operation.operands), strict=False))
-    for operand, (place, contribution) in enumerate(
-        zip(step.operation.operands, step.contributions, strict=True)
-    ):
+    operation, local = step.operation, step.local
+    result = operation.results[step.result]
+    letters = dict(zip("abc", map(names.text, operation.operands), strict=False))
+    received = zip(operation.operands, step.contributions, strict=True)
+    for operand, (place, contribution) in enumerate(received):
         if contribution is not None:
             yield Edge(
                 parent=index[result],
                 child=index[place],
                 operand=operand,
-                formula=step.local.formulas[operand].format(y=text(result), **letters),
+                formula=local.formulas[operand].format(y=names.text(result), **letters),
                 contribution=contribution,
-                by_hand=step.local.by_hand,
-                elementwise=step.local.elementwise[operand],
-                pull=functools.partial(_pull_to, step.local.pull, operand),
-                parent_value=tape.values[result],
+                by_hand=local.by_hand,
+                elementwise=local.elementwise[operand],
+                pull=functools.partial(_pull_to, local.pull, operand),
+                parent_value=names.tape.values[result],
             )
 
 
@@ -444,47 +396,3 @@ def _grouped(edges: Iterable[Edge], key: Callable[[Edge], int]) -> Mapping[int, 
     for edge in edges:
         groups[key(edge)].append(edge)
     return {index: tuple(group) for index, group in groups.items()}
-
-
-def _check_callable(what: str, function: Any) -> None:
-    if not callable(function):
-        raise TypeError(
-            f"{what}: expected a function; got {type(function).__name__}. Pass the function "
-            f"itself, and its arguments to the result: {what}(function)(*args)."
-        )
-
-
-def _check_array(name: str, leaf: Any) -> None:
-    is_array = isinstance(leaf, np.ndarray | np.generic)
-    if isinstance(leaf, jax.Array | bool | int | float | complex) or (
-        is_array and any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.number, np.bool_))
-    ):
-        return
-    came = f"an array of {leaf.dtype}" if is_array else type(leaf).__name__
-    raise TypeError(
-        f"{name}: expected an array or a number; got {came}. Close over what is not an array of "
-        "numbers: trace(lambda x: function(x, option))."
-    )
-
-
-def _check_floats(args: tuple, argnums: int | Sequence[int]) -> None:
-    for i in [argnums] if isinstance(argnums, int) else argnums:
-        for leaf in jax.tree.leaves(args[i]):
-            if not is_differentiable(leaf):
-                raise TypeError(
-                    f"gradient: expected floats in argument {i}; got {_described(leaf)}. "
-                    "Choose others with argnums."
-                )
-
-
-def _check_scalar(leaves: Sequence[Any]) -> None:
-    if len(leaves) != 1 or leaves[0].shape != ():
-        shapes = ", ".join(map(_described, leaves)) or "nothing"
-        raise ValueError(
-            f"trace: expected a function with a scalar output; it returned {shapes}. Reduce it, as "
-            "with jnp.mean, or pass cotangent=, the adjoint to begin with, arrays of these shapes."
-        )
-    if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
-        raise TypeError(
-            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no gradient."
-        )

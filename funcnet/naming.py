@@ -4,12 +4,14 @@ import inspect
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
+from funcnet import notation
+from funcnet.nodes import is_number
 from funcnet.source import evaluations
-from funcnet.tape import Tape
+from funcnet.tape import Operation, Tape
 
 
 def argument_names(
@@ -45,10 +47,37 @@ def function_name(function: Callable[..., Any]) -> str:
     return "output" if name == "<lambda>" else name
 
 
-def variable_names(
-    tape: Tape, output_name: str, input_names: Sequence[str]
-) -> tuple[dict[int, str], dict[int, int]]:
-    """Of every place its name, and of the steps of an assignment the place that it names.
+class Names(NamedTuple):
+    """What the values of a tape are called.
+
+    Attributes:
+      tape: of a run.
+      of: of every place but the numbers of the source its name.
+      owners: of the steps of an assignment the place of what it names.
+    """
+
+    tape: Tape
+    of: Mapping[int, str]
+    owners: Mapping[int, int]
+
+    def text(self, place: int) -> str:
+        """The name of a value; of a number of the source the number."""
+        value = self.tape.values[place]
+        return notation.number(value) if place in self.tape.literals else self.of[place]
+
+    def number(self, place: int) -> str:
+        """The number of a value that is one; else the name."""
+        value = self.tape.values[place]
+        return notation.operand(value) if is_number(value) else self.text(place)
+
+    def expression(self, operation: Operation, written: Callable[[int], str]) -> str:
+        """An operation as a formula, with its operands written in such a way."""
+        operands = list(map(written, operation.operands))
+        return notation.expression(operation.name, operands, operation.parameters)
+
+
+def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> Names:
+    """Names every value of a tape.
 
     Args:
       tape: of a run.
@@ -76,7 +105,8 @@ def variable_names(
             name = next(fresh)
         seen[name] += 1
         names[place] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-    return names, {place: owner for place, owner in owners.items() if place not in named}
+    steps = {place: owner for place, owner in owners.items() if place not in named}
+    return Names(tape=tape, of=names, owners=steps)
 
 
 def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:

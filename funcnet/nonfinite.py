@@ -25,9 +25,11 @@ class NonFinite(NamedTuple):
     inputs: tuple[Node, ...]
 
     def __str__(self) -> str:
-        """The operation, its source line and its inputs, on a line each."""
+        """The operation, its source line and its inputs, on a line each; or the argument."""
         found = "value" if self.phase == "forward" else "derivative"
         operands = "".join(f"\n  {x.name} = {notation.summary(x.value)}" for x in self.inputs)
+        if self.node.is_leaf:
+            return f"{self.phase}: the {self.node.operation} {self.node.name} is not finite"
         return (
             f"{self.phase}: the {found} of {self.node.name} = {self.node.expression} is not finite"
             f"\n  at {self.node.source or 'an unknown line'}{operands}"

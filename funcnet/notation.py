@@ -90,13 +90,13 @@ def summary(array: ArrayLike | None) -> str:
     return f"{shape(values)} {number(values.min())} … {number(values.max())}"
 
 
-def derivative(of: str, by: str) -> str:
+def derivative(of: str, by: str, d: str = "∂") -> str:
     """`∂L/∂w1`; a name that is no word stands in brackets.
 
-    >>> derivative("L", "w1"), derivative("a + b", "w1")
-    ('∂L/∂w1', '∂(a + b)/∂w1')
+    >>> derivative("L", "w1"), derivative("a + b", "w1"), derivative("L", "x", "d")
+    ('∂L/∂w1', '∂(a + b)/∂w1', 'dL/dx')
     """
-    return f"∂{_bracketed(of)}/∂{_bracketed(by)}"
+    return f"{d}{_bracketed(of)}/{d}{_bracketed(by)}"
 
 
 def _bracketed(name: str) -> str:

@@ -40,6 +40,11 @@ class Factor(NamedTuple):
         """`∂d/∂b`."""
         return notation.derivative(self.parent, self.child)
 
+    @property
+    def is_number(self) -> bool:
+        """Whether parent and child are scalars."""
+        return self.value is not None
+
 
 class ChainRule(NamedTuple):
     """`∂output/∂variable` as a sum over paths.
@@ -60,8 +65,9 @@ class ChainRule(NamedTuple):
 
     @property
     def symbol(self) -> str:
-        """`∂L/∂w1`."""
-        return notation.derivative(self.output, self.variable)
+        """`∂L/∂w1`; `dL/dx` where `∂L/∂x` is one of the terms: the way without a step between."""
+        total = len(self.paths) > 1 and any(len(path) == 1 for path in self.paths)
+        return notation.derivative(self.output, self.variable, "d" if total else "∂")
 
     @property
     def symbols(self) -> str:
@@ -78,7 +84,11 @@ class ChainRule(NamedTuple):
             return (f"0: {self.output} does not depend on {self.variable}",)
         if not self.paths:
             return (f"a sum over {self.num_paths:,} paths", notation.summary(self.total))
-        return self.symbols, *_numbers(self.paths), notation.summary(self.total)
+        total = notation.summary(self.total)
+        if self.symbols == self.symbol:  # one factor: what it is, instead of the same again
+            (factor,) = self.paths[0]
+            return tuple(dict.fromkeys((factor.formula, total))) if factor.is_number else (total,)
+        return self.symbols, *_numbers(self.paths), total
 
     def __str__(self) -> str:
         """One line for one path; else a line for each step, and for arrays one for each factor."""
@@ -195,7 +205,7 @@ def _then(first: str, second: str) -> str:
 
 
 def _is_scalar(paths: Sequence[Sequence[Factor]]) -> bool:
-    return all(factor.value is not None for path in paths for factor in path)
+    return all(factor.is_number for path in paths for factor in path)
 
 
 def _numbers(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
@@ -217,5 +227,5 @@ def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """Of the factors that are no numbers: what they do, and between which shapes."""
     factors = {factor.symbol: factor for path in paths for factor in path}
     for factor in factors.values():
-        if factor.value is None:
+        if not factor.is_number:
             yield f"\n  {factor.symbol}: {factor.formula}  {factor.shapes}"

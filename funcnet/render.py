@@ -49,7 +49,7 @@ def _adjoint(node: Node) -> str:
 
 
 def dot(graph: Graph) -> str:
-    """The graph in the language of Graphviz."""
+    """The graph in the language of Graphviz; a use without a derivative has no label."""
     nodes = (
         f"  n{node.index} [label={_quoted(chr(10).join(_lines(node)))}];" for node in graph.nodes
     )
@@ -57,7 +57,11 @@ def dot(graph: Graph) -> str:
         f"  n{edge.child} -> n{edge.parent} [label={_quoted(edge.formula)}];"
         for edge in reversed(graph.edges)
     )
-    return "\n".join(["digraph {", "  rankdir=LR;", "  node [shape=box];", *nodes, *edges, "}", ""])
+    derived = {(edge.child, edge.parent) for edge in graph.edges}
+    used = dict.fromkeys((i, node.index) for node in graph.nodes for i in node.inputs)
+    others = (f"  n{i} -> n{j};" for i, j in used if (i, j) not in derived)
+    start = ["digraph {", "  rankdir=LR;", "  node [shape=box];"]
+    return "\n".join([*start, *nodes, *edges, *others, "}", ""])
 
 
 def _lines(node: Node) -> tuple[str, ...]:
@@ -110,7 +114,10 @@ def record(graph: Graph) -> dict[str, Any]:
     """Nodes and edges as plain numbers and strings, for JSON."""
     return {
         "function": graph.name,
-        "nodes": [_node_data(node) for node in graph.nodes],
+        "nodes": [
+            _node_data(node) | {"inputs": [graph.nodes[i].name for i in node.inputs]}
+            for node in graph.nodes
+        ],
         "edges": [_edge_data(edge, graph.nodes) for edge in graph.edges],
     }
 

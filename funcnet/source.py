@@ -10,7 +10,7 @@ import itertools
 import linecache
 import os
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
@@ -133,13 +133,16 @@ def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
     Neighbours with the same outer frames come from one expression. If it is the right side of an
     assignment, the last of them made its value.
     """
-    assigned = functools.cache(_assignments)
+    tree = functools.cache(_tree)
+    assigned = functools.cache(lambda file: _assignments(tree(file)))
+    loops = functools.cache(lambda file: _loops(tree(file)))
+    is_repeated = functools.cache(lambda frame: _is_repeated(frame, loops))
     stacks = [stack for _, stack in steps]
     depth = max((len(stack.user) for stack in stacks), default=0)
     found = []
     for level in reversed(range(depth)):
         end = 0
-        for run in _runs(steps, level):
+        for run in _runs(steps, level, is_repeated):
             frame = stacks[run[0]].user[level]
             if targets := assigned(frame.code.co_filename).get(frame.span):
                 first = _first_step(stacks, level, run[0], end)
@@ -163,18 +166,23 @@ def _is_within(part: tuple[Frame, ...], whole: tuple[Frame, ...]) -> bool:
     return (line, column) <= (first, start) and (last, stop) <= (end, end_column)
 
 
-def _runs(steps: Sequence[tuple[str, Stack]], level: int) -> Iterator[list[int]]:
+def _runs(
+    steps: Sequence[tuple[str, Stack]], level: int, is_repeated: Callable[[Frame], bool]
+) -> Iterator[list[int]]:
     """Numbers of neighbours whose stacks agree up to a level.
 
-    A run that comes again to the step that it began with is the next turn of a loop, and split.
+    A run that comes again to the step that it began with is the next turn of a loop, and split;
+    but not where only a function that is called here has a loop.
     """
     prefixes = itertools.groupby(range(len(steps)), key=lambda i: steps[i][1].user[: level + 1])
     for prefix, group in prefixes:
         if len(prefix) <= level:
             continue
+        here = any(map(is_repeated, prefix))
         run: list[int] = []
         for i in group:
-            if run and _same_step(steps[i], steps[run[0]]):
+            again = run and _same_step(steps[i], steps[run[0]])
+            if again and (here or not any(map(is_repeated, steps[i][1].user[level + 1 :]))):
                 yield run
                 run = []
             run.append(i)
@@ -185,30 +193,56 @@ def _same_step(one: tuple[str, Stack], other: tuple[str, Stack]) -> bool:
     return one[0] == other[0] and one[1].whole == other[1].whole
 
 
-def _assignments(file: str) -> dict[Span, tuple[str, ...]]:
-    """Of every assignment in a file: where its right side stands, and the names on its left."""
+def _tree(file: str) -> ast.Module:
+    """A file's syntax; empty where it is not to be had."""
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        return ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:  # a cell with %magic, or a template that only looks like Python
-        return {}
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _loops(tree: ast.Module) -> list[tuple[int, int]]:
+    """Of every `for` and `while` its first and last line."""
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While))
+    return [(loop.lineno, loop.end_lineno or loop.lineno) for loop in loops]
+
+
+def _is_repeated(frame: Frame, loops: Callable[[str], list[tuple[int, int]]]) -> bool:
+    """Whether a place in a function is within a loop of that function."""
+    line, begin = frame.source.line, frame.code.co_firstlineno
+    return any(begin <= first <= line <= last for first, last in loops(frame.code.co_filename))
+
+
+def _assignments(tree: ast.Module) -> dict[Span, tuple[str, ...]]:
+    """Of every assignment in a file: where its right side stands, and the names on its left."""
     return {span: targets for node in ast.walk(tree) for span, targets in _assigned_by(node)}
 
 
 def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, tuple[str, ...]]]:
     match node:
-        case ast.Assign(targets=[ast.Tuple() as left, *_], value=ast.Tuple() as right):
-            for target, value in zip(left.elts, right.elts, strict=False):
-                yield _span(value), (ast.unparse(target),)
-        case ast.Assign(targets=[ast.Tuple() | ast.List() as left, *_]):
-            yield _span(node.value), tuple(map(ast.unparse, left.elts))
         case ast.Assign(targets=[target, *_], value=value):
-            yield _span(value), (ast.unparse(target),)
+            yield from _bound(target, value)
         case ast.AnnAssign(target=target, value=ast.expr() as value):
-            yield _span(value), (ast.unparse(target),)
+            yield from _bound(target, value)
         case ast.NamedExpr(target=target, value=value):
-            yield _span(value), (target.id,)
+            yield from _bound(target, value)
         case ast.AugAssign(target=target):
             yield _span(node), (ast.unparse(target),)
+
+
+def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, tuple[str, ...]]]:
+    """What a target gets: of a pair its parts, of a condition the branch that was evaluated."""
+    match target, value:
+        case (ast.Tuple() | ast.List()) as left, (ast.Tuple() | ast.List()) as right:
+            for part, element in zip(left.elts, right.elts, strict=False):
+                yield from _bound(part, element)
+        case _, ast.IfExp():
+            yield from _bound(target, value.body)
+            yield from _bound(target, value.orelse)
+        case (ast.Tuple() | ast.List()) as left, _:
+            yield _span(value), tuple(map(ast.unparse, left.elts))
+        case _:
+            yield _span(value), (ast.unparse(target),)
 
 
 def _span(node: ast.expr | ast.stmt) -> Span:

@@ -159,6 +159,8 @@ def _run(tape: Tape, jaxpr: Any, inputs: Sequence[int], call: Call) -> list[int]
 def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list[int]:
     """Carries out one equation: opened, with a tape of its own, or as it is."""
     primitive, parameters = equation.primitive.name, equation.params
+    if _is_identity(equation):
+        return operands
     if primitive in TRANSPARENT:
         return TRANSPARENT[primitive](tape, parameters, operands, call)
     _refuse_effects(equation, call)
@@ -178,6 +180,12 @@ def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list
         body=body,
         elementwise=primitive in CUSTOM and _is_elementwise(parameters["call_jaxpr"]),
     )
+
+
+def _is_identity(equation: Any) -> bool:
+    """Whether it converts to the dtype that is there: JAX's mark that a number was Python's."""
+    converts = equation.primitive.name == "convert_element_type"
+    return converts and equation.invars[0].aval.dtype == equation.outvars[0].aval.dtype
 
 
 def _body(tape: Tape, opener: "Opener", parameters: Any, operands: list[int]) -> Tape:

@@ -209,6 +209,59 @@ def test_few_paths_are_written_and_many_counted():
     assert str(rule).startswith("∂x#11/∂x = a sum over 1,024 paths\n")
 
 
+def test_the_way_without_a_step_between_is_not_taken_for_the_sum():
+    def function(x, y):
+        b = x * y
+        L = b + x
+        return L  # noqa: RET504
+
+    lines = str(trace(function)(2.0, 3.0).chain_rule("x")).splitlines()
+    assert lines[0] == "dL/dx = ∂L/∂x + ∂L/∂b · ∂b/∂x"
+    assert [line.strip() for line in lines[1:]] == ["= (1) + (1)(3)", "= (1) + (3)", "= 4"]
+
+
+def test_one_factor_alone_is_said_by_its_formula():
+    assert str(trace(jnp.sin)(0.0).chain_rule("x")) == "∂sin/∂x = cos x = 1"
+    assert str(trace(lambda x: 3 * x)(2.0).chain_rule("x")) == "∂output/∂x = 3"
+    rule = trace(lambda x: jnp.sum(x))(jnp.ones(2)).chain_rule("x")
+    assert str(rule) == "∂output/∂x = [2] 1 … 1\n  ∂output/∂x: ȳ, to each  [] → [2]"
+
+
+def test_names_of_many_kinds_of_assignment():
+    def function(x):
+        (a, b), c = (x + 1, x * 2), jnp.sin(x)
+        d = a * b if c.ndim == 0 else c
+        e: jax.Array = (f := d + c) * 2
+        e += f
+        return e
+
+    names = [node.name for node in trace(function)(0.5).nodes]
+    assert names == ["x", "a", "b", "c", "d", "f", "e", "e#2"]
+
+
+def apply(weights, x):
+    for w in weights:
+        x = jnp.tanh(w * x)
+    return x
+
+
+def test_the_loop_of_a_called_function_is_not_the_callers():
+    def once(weights, x):
+        logits = apply(weights, x)
+        return 2 * logits
+
+    def often(weights, x):
+        for w in weights:
+            y = apply([w], x)
+            x = y + x
+        return x
+
+    names = [node.name for node in trace(once)([1.0, 2.0], 3.0).nodes]
+    assert names == ["weights[0]", "weights[1]", "x", "v1", "x#2", "v2", "logits", "once"]
+    names = [node.name for node in trace(often)([1.0, 2.0], 3.0).nodes]
+    assert names[2:] == ["x", "v1", "y", "x#2", "v2", "y#2", "x#3"]
+
+
 def test_a_path_of_hundreds_of_factors():
     def function(x):
         for _ in range(600):
@@ -246,6 +299,20 @@ def test_a_loop_is_opened_by_turns():
         graph.open("function", turn=7)
     with pytest.raises(ValueError, match="expected a result of a scan"):
         graph.open("c")
+
+
+def test_a_conversion_to_the_same_dtype_is_no_step():
+    def function(w):
+        def step(h, _):
+            h = w * h
+            return h, None
+
+        return jax.lax.scan(step, jnp.float32(1), length=2)[0]
+
+    names = [node.name for node in trace(function, expand="scan")(2.0).nodes]
+    assert names == ["w", "h[0]", "h[1]"]
+    converted = trace(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32))(jnp.float32(2))
+    assert [node.operation for node in converted.nodes][1:] == ["convert_element_type"] * 2
 
 
 def test_custom_functions_are_one_node_until_expanded():
@@ -317,6 +384,18 @@ def test_nothing_is_found_where_all_is_finite():
     assert trace(jnp.sin)(1.0).first_nonfinite() is None
 
 
+def test_a_nan_among_the_arguments_is_named():
+    found = trace(lambda x, y: x * y)(1.0, jnp.nan).first_nonfinite()
+    assert str(found) == "forward: the argument y is not finite"
+
+
+def test_a_mask_of_infinities_is_not_an_error():
+    def attention(x):
+        return jnp.sum(jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)))
+
+    assert trace(attention)(jnp.array([1.0, -1.0, 2.0])).first_nonfinite() is None
+
+
 def test_a_nan_inside_a_loop_is_named():
     def function(x):
         def step(c, _):
@@ -347,6 +426,13 @@ def test_local_jacobian():
         large.local_jacobian(large.edges[-1])
 
 
+def test_the_gradient_is_a_function_like_another():
+    function = lambda w, x: jnp.sum(jnp.tanh(w @ x))  # noqa: E731
+    args = jnp.eye(3), jnp.arange(3.0)
+    np.testing.assert_allclose(jax.jit(gradient(function))(*args), gradient(function)(*args))
+    assert fn.check_gradients(function, *args, hand=gradient(function)).verdict == "pass"
+
+
 def test_bad_input():
     with pytest.raises(TypeError, match="function"):
         trace(3)
@@ -362,6 +448,12 @@ def test_bad_input():
         trace(lambda x: x)(np.array(["a"]))
     with pytest.raises(TypeError, match="cotangent: expected an array or a number; got str"):
         trace(lambda x: x, cotangent="a")(1.0)
+    with pytest.raises(ValueError, match="cotangent: expected arrays like the output, float32"):
+        trace(lambda x: x, cotangent=1j)(1.0)
+    with pytest.raises(ValueError, match=r"expected argnums below 1, .*; got 7"):
+        gradient(lambda x: x, 7)(1.0)
+    with pytest.raises(TypeError, match="inside jit, grad or vmap there are none"):
+        jax.jit(lambda x: trace(jnp.sin)(x).output.adjoint)(1.0)
     with pytest.raises(TypeError, match="missing 1 required positional argument") as raised:
         trace(lambda x: x)()
     assert raised.value.__notes__[-1] == "output was traced with no arguments."

@@ -1,12 +1,16 @@
 """The page in a real browser: steps, numbers against the graph's, keyboard, themes, phone."""
 
 import os
+import pathlib
 import re
 import shutil
 import statistics
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -14,6 +18,8 @@ import funcnet as fn
 from funcnet import notation
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+
+PHOTOGRAPH = pathlib.Path(__file__).parents[1] / "scripts" / "photograph.py"
 
 VISIBLE = "element => getComputedStyle(element).visibility === 'visible'"
 
@@ -222,6 +228,20 @@ def test_the_buttons_and_the_keyboard(show, graph):
     assert "value" not in page.locator("dt").all_text_contents()  # it is not computed yet
 
 
+def test_tab_brings_a_node_into_sight(show, network):
+    page = show(network)
+    last = page.locator(".node").last
+    canvas = page.locator("#canvas").bounding_box()
+    assert last.bounding_box()["x"] > canvas["x"] + canvas["width"]
+    page.locator("#theme").focus()
+    for node in network.nodes:
+        page.keyboard.press("Tab")
+        assert page.locator("#panel h2").text_content() == node.name
+        box = page.locator(".node:focus rect").bounding_box()
+        assert canvas["x"] <= box["x"]
+        assert box["x"] + box["width"] <= canvas["x"] + canvas["width"] + 1
+
+
 def test_zoom_pan_and_fit(show, graph):
     page = show(graph)
     view = lambda: [float(x) for x in page.locator("svg").get_attribute("viewBox").split()]  # noqa: E731
@@ -361,6 +381,7 @@ def test_a_phone(show, request, which):
         assert canvas["x"] <= box["x"]
         assert box["x"] + box["width"] <= canvas["x"] + canvas["width"] + 1
         assert page.evaluate("16 / scale()") >= 11  # pixels a letter is high
+        assert page.evaluate("$('equation').scrollWidth") <= 375
     page.locator("#reset").tap()
     page.locator(".node").first.tap()
     assert page.locator("#panel h2").text_content() == graph.nodes[0].name
@@ -373,3 +394,17 @@ def test_a_notebook_shows_the_page(browser, graph):
     frame.locator("#forward").click()
     assert frame.locator("#equation").text_content() == "b=w1 · a=1 · 5=5"
     page.close()
+
+
+@pytest.mark.usefixtures("browser")
+def test_the_pictures_of_the_readme_are_taken(tmp_path):
+    subprocess.run([sys.executable, PHOTOGRAPH, tmp_path], check=True)
+    assert plt.imread(tmp_path / "graph.png").shape[:2] == (640, 1100)
+    sheet = plt.imread(tmp_path / "graph-steps.png")
+    light, dark = np.split(sheet[..., :3], 2, axis=1)
+    assert np.median(light) > 0.9 > 0.1 > np.median(dark)
+    failed = subprocess.run(
+        [sys.executable, PHOTOGRAPH, tmp_path / "none"], capture_output=True, text=True
+    )
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: folder: expected one that exists; got ")

@@ -80,8 +80,9 @@ def read_html(text):
 
 
 def read_svg(text):
-    boxes = ET.fromstring(text).iter("{http://www.w3.org/2000/svg}g")
-    return [box.attrib["aria-label"].split(" = ")[0] for box in boxes]
+    groups = ET.fromstring(text).iter("{http://www.w3.org/2000/svg}g")
+    boxes = [group.attrib for group in groups if group.attrib["class"].startswith("node")]
+    return [box["aria-label"].split(" = ")[0] for box in boxes]
 
 
 def read_dot(text):
