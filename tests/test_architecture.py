@@ -23,7 +23,7 @@ ROWS = [
         "roads",
         "diagnosis",
     },
-    {"models", "chain_rule", "tape", "paths", "nonfinite", "probe"},
+    {"models", "chain_rule", "tape", "paths", "nonfinite", "probe", "checkpoint"},
     {"training", "artifacts", "backward", "naming", "verdicts"},
     {"fit", "graph", "sweep", "gradcheck"},
     {"run", "console", "drawing", "equations"},
@@ -34,7 +34,16 @@ EXCEPTIONS = {
     ("losses", "activations"),  # a loss on logits is a function of the softmax
     ("graph", "render"),  # a graph shows itself: imported where it is printed
 }
-LAZY = {"tensorflow_datasets", "sklearn", "matplotlib", "rich", "safetensors", "tyro", "PIL"}
+LAZY = {
+    "tensorflow_datasets",
+    "sklearn",
+    "matplotlib",
+    "rich",
+    "safetensors",
+    "tyro",
+    "PIL",
+    "orbax",
+}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
