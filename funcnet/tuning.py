@@ -14,9 +14,10 @@ import numpy as np
 
 from funcnet import artifacts, sweep
 from funcnet.base import one_of
+from funcnet.config import OPTIMIZERS, FullConfig, TrainConfig, as_options
 from funcnet.data import split
 from funcnet.files import write_whole
-from funcnet.run import OPTIMIZERS, FullConfig, Setup, TrainConfig, as_options, prepare
+from funcnet.setup import Setup, prepare
 from funcnet.sweep import SweepResult
 from funcnet.training import evaluate
 

@@ -7,8 +7,9 @@ keeps the best. `--help` explains every option.
 
 from typing import Any
 
+from funcnet.config import TrainConfig
 from funcnet.console import run_program, watch_count, watch_epochs
-from funcnet.run import TrainConfig, run
+from funcnet.run import run
 from funcnet.tuning import tune
 
 

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, note, settings
 
 from funcnet import data
+from funcnet.config import TrainConfig
 from funcnet.console import run_program
-from funcnet.run import TrainConfig
 
 SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 EXAMPLES = int(os.environ.get("FUNCNET_FUZZ", "30"))

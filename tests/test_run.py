@@ -16,8 +16,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import funcnet as fn
+from funcnet.config import TrainConfig
 from funcnet.files import write_whole
-from funcnet.run import TrainConfig, run
+from funcnet.run import run
 
 TRAIN = str(pathlib.Path(__file__).parents[1] / "scripts" / "train.py")
 FILES = {"config.json", "metrics.jsonl", "params.safetensors", "curves.png", "summary.json"}
