@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -24,6 +24,15 @@ CONSTRUCTORS = {"logistic": "logistic_regression", "softmax": "softmax_regressio
 """The models: their names on the command line, and in `models` and `chain_rule`."""
 
 GRADIENTS = ("jax", "hand")
+
+ON_NONFINITE = ("stop", "skip", "rollback")
+
+MAY_CHANGE = (
+    "epochs", "device", "data_dir", "manual_dir", "quiet", "out", "resume", "keep", "on_nonfinite",
+)  # fmt: skip
+"""The options that may be others when a run goes on."""
+
+PATHS = ("data_dir", "manual_dir", "out", "resume")
 
 OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -95,7 +104,15 @@ class TrainConfig:
     label_column: str = "label"
     """The column of the classes, of a .csv file."""
     out: Annotated[Path | None, _option("FOLDER", "write nothing")] = None
-    """Where to leave config.json, metrics.jsonl, params.safetensors, curves.png, summary.json."""
+    """Where to leave config.json, metrics.jsonl, params.safetensors, curves.png, summary.json, and
+    checkpoints to go on from."""
+    resume: Annotated[Path | None, _option("FOLDER", "begin anew")] = None
+    """Go on with the run that was stopped there, as configured there; more epochs may be asked."""
+    keep: Annotated[int, _option("COUNT")] = 3
+    """How many checkpoints to keep."""
+    on_nonfinite: Annotated[str, _choice(ON_NONFINITE)] = "stop"
+    """Where a loss is not finite: stop and say where it was born; skip such steps; or roll back,
+    and go on with half the learning rate."""
     sweep: Annotated[tuple[str, ...] | None, _option("NAME=VALUES ...", "train one model")] = None
     """Train every combination of several settings at once, and keep the best on held-out
     examples: learning_rate, seed, l2 and scale, as learning_rate=0.1,0.3 or seed=0:8."""
@@ -118,11 +135,17 @@ def check(config: TrainConfig) -> None:
     _ = one_of("--loss", config.loss, MODEL_LOSSES[model])
     _ = one_of("--device", config.device, DEVICES)
     _ = one_of("--gradients", config.gradients, GRADIENTS)
+    _ = one_of("--on-nonfinite", config.on_nonfinite, ON_NONFINITE)
     if config.optimizer is not None:
         _ = one_of("--optimizer", config.optimizer, OPTIMIZERS)
     if config.activation is not None:
         _ = one_of("--activation", config.activation, ACTIVATIONS)
-    counts = {"pieces": config.pieces, "batch-size": config.batch_size, "epochs": config.epochs}
+    counts = {
+        "pieces": config.pieces,
+        "batch-size": config.batch_size,
+        "epochs": config.epochs,
+        "keep": config.keep,
+    }
     for name, count in [*counts.items(), *(("hidden", units) for units in config.hidden or ())]:
         if count is not None and count < 1:
             raise ValueError(f"--{name}: expected a positive whole number; got {count}.")
@@ -138,6 +161,11 @@ def check(config: TrainConfig) -> None:
                 f"--{option}: expected only with --model {owner}; got --model {model}, which has "
                 f"no use for it. Leave it out, or choose --model {owner}."
             )
+    if config.resume not in (None, config.out):
+        raise ValueError(
+            f"--out: expected the folder of --resume, or nothing; got {config.out}. "
+            "In Python, workplace.stored_config(folder) is the configuration to go on with."
+        )
     if config.hidden == ():
         raise ValueError("--hidden: expected the units of each hidden layer; got none.")
     if config.pieces is not None and config.activation != "maxout":
@@ -190,3 +218,54 @@ def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
 def as_options(config: TrainConfig) -> dict[str, Any]:
     """What `config.json` holds."""
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
+
+
+def from_options(options: Mapping[str, Any]) -> TrainConfig:
+    """The configuration that `as_options` wrote.
+
+    >>> from_options(as_options(TrainConfig(model="mlp", hidden=(32,), out=Path("a")))).hidden
+    (32,)
+
+    Raises:
+      ValueError: these are not the options of a run.
+    """
+    try:
+        values: dict[str, Any] = {name: _as_value(name, v) for name, v in options.items()}
+        config = TrainConfig(**values)
+        check(config)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"expected the options of a run; got {error}") from error
+    return config
+
+
+def _as_value(name: str, value: Any) -> Any:
+    if name in PATHS:
+        return None if value is None else Path(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_unchanged(stored: TrainConfig, config: TrainConfig) -> None:
+    """Refuses a run that goes on with other options than it began with.
+
+    >>> check_unchanged(TrainConfig(seed=1), TrainConfig(seed=2))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: --resume: expected the options that the run began with; got --seed 2 (was 1). ...
+
+    Raises:
+      ValueError: an option differs that may not.
+    """
+    changed = [
+        f"--{name.replace('_', '-')} {_words(value)} (was {_words(getattr(stored, name))})"
+        for name, value in vars(config).items()
+        if name not in MAY_CHANGE and value != getattr(stored, name)
+    ]
+    if changed:
+        raise ValueError(
+            f"--resume: expected the options that the run began with; got {', '.join(changed)}. "
+            "Leave them out, or begin a run of its own in another --out."
+        )
+
+
+def _words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,21 +1,23 @@
 """A training run, put together once: from a `TrainConfig` to a trained model and its files."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
-from funcnet import artifacts
+from funcnet import artifacts, saving
 from funcnet.base import Model, Params
-from funcnet.config import FullConfig, TrainConfig, as_options
+from funcnet.config import FullConfig, TrainConfig
 from funcnet.data import Dataset
 from funcnet.devices import Device, describe_device
+from funcnet.divergence import make_judge
 from funcnet.files import write_whole
-from funcnet.fit import EpochInfo, fit
+from funcnet.fit import EpochInfo, Progress, Stopped, begin, epoch_info, fit, segment_size
 from funcnet.metrics import Evaluation
+from funcnet.saving import Saved, Saver
 from funcnet.setup import Setup, build_optimizer, build_step, prepare
 from funcnet.training import (
     Apply,
@@ -28,34 +30,49 @@ from funcnet.training import (
     init_state,
     make_train_epoch,
 )
+from funcnet.workplace import check_epochs, make_write_checkpoint, occupied
 
 
 class Program(NamedTuple):
     """A run's compiled functions, over data that already lie on the device.
 
     Attributes:
-      train_epoch: `(state, order) -> (state, info)`.
+      train: `(state, order) -> (state, info)`.
       evaluate: `params -> Evaluation`, of the test examples.
       compile_seconds: how long they took to compile.
     """
 
-    train_epoch: Callable[[TrainState, np.ndarray], tuple[TrainState, StepInfo]]
+    train: Callable[[TrainState, np.ndarray], tuple[TrainState, StepInfo]]
     evaluate: Callable[[Params], Evaluation]
     compile_seconds: float
 
 
 def compile_program(
-    step: TrainStep, apply: Apply, loss: Loss, state: TrainState, data: Dataset, batch_size: int
+    step: TrainStep,
+    apply: Apply,
+    loss: Loss,
+    state: TrainState,
+    data: Dataset,
+    *,
+    batch_size: int,
+    segment: int,
 ) -> Program:
-    """Compiles an epoch and an evaluation ahead of their first call, and times that apart."""
+    """Compiles an epoch and an evaluation ahead of their first call, and times that apart.
+
+    Where an epoch is several calls of `segment` examples, the last one may be shorter, and is a
+    program of its own.
+    """
     train, test = jax.device_put((data.train, data.test))
     order = epoch_order(seed=0, epoch=0, num_examples=len(data.train.targets))
     start = time.perf_counter()
     train_epoch = make_train_epoch(step)
-    epoch_program = train_epoch.lower(state, train, order, batch_size=batch_size).compile()
+    programs = {
+        size: train_epoch.lower(state, train, order[:size], batch_size=batch_size).compile()
+        for size in {min(segment, len(order)), len(order) % segment} - {0}
+    }
     evaluation = evaluate.lower(apply, loss, state.params, test).compile()
     return Program(
-        train_epoch=lambda state, order: epoch_program(state, train, order),
+        train=lambda state, order: programs[len(order)](state, train, order),
         evaluate=lambda params: evaluation(params, test),
         compile_seconds=time.perf_counter() - start,
     )
@@ -77,7 +94,19 @@ class Result(NamedTuple):
     summary: dict[str, Any]
 
 
-Epochs: TypeAlias = Iterator[tuple[TrainState, EpochInfo]]
+Epochs: TypeAlias = Iterator[Progress]
+
+ROW = EpochInfo(
+    epoch=0,
+    train_loss=0.0,
+    test_loss=0.0,
+    test_accuracy=0.0,
+    test_correct=0,
+    test_examples=0,
+    seconds=0.0,
+    examples_per_second=0.0,
+)
+"""The form of what there is to see of an epoch."""
 
 
 def run(
@@ -85,13 +114,16 @@ def run(
     *,
     say: Callable[[str], None] = print,
     watch: Callable[[Epochs, int], Epochs] = lambda epochs, total: epochs,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Trains as configured, and leaves the files of `artifacts` in `config.out`.
+    """Trains as configured, and leaves the files of `artifacts`, and checkpoints, in `config.out`.
 
     Args:
-      config: what to train, and how.
+      config: what to train, and how; with `resume`, as `workplace.stored_config(folder)` gives it,
+        the run in that folder goes on, to the bits that it would have reached undisturbed.
       say: takes the lines about the device, the data and the model.
       watch: wraps the epochs, to show them as they pass; called with their number.
+      stop: whether to stop, asked every few seconds of computing.
 
     >>> result = run(TrainConfig(epochs=5), say=lambda line: None)
     >>> result.summary["test_accuracy"] > 0.9
@@ -101,40 +133,147 @@ def run(
       ValueError: the configuration, or the data, can't be used.
       OSError: a file, or the network, can't be used.
       DivergenceError: the loss stopped being finite; `config.out` has the epochs before.
+      Stopped: `stop` said so; what was reached is saved in `config.out`.
     """
     setup = prepare(config, say)
-    with jax.default_device(setup.device):
-        return _train(setup, watch)
+    with occupied(setup.config, setup.dataset, say) as saved, jax.default_device(setup.device):
+        return _train(setup, saved, say, watch, stop)
 
 
-def _train(setup: Setup, watch: Callable[[Epochs, int], Epochs]) -> Result:
-    """Puts the parts together, and takes them apart again into files however it ends."""
-    config, device, dataset, model, loss = setup
-    params = jax.jit(model.init)(jax.random.key(config.seed))
-    state = init_state(params, build_optimizer(config))
-    program = compile_program(
-        build_step(config, model.apply), model.apply, loss, state, dataset, config.batch_size
+def _train(
+    setup: Setup,
+    saved: Saved | None,
+    say: Callable[[str], None],
+    watch: Callable[[Epochs, int], Epochs],
+    stop: Callable[[], bool],
+) -> Result:
+    """Trains, and leaves what was reached in files however it ends."""
+    config = setup.config
+    whole = start = _start(setup, saved, say)
+    program = _compile_on_demand(setup, start.state)
+    seconds = program(start.halvings).compile_seconds
+    saver = Saver(saving.pack, _make_write(config, setup.dataset))
+    try:
+        epochs = _fit(setup, start, program, saver.offer, say, stop)
+        for whole in watch(epochs, config.epochs):  # noqa: B007
+            pass
+    except Stopped as stopped:
+        _ = _leave(setup, saver, whole, seconds)
+        raise Stopped(stopped.progress, config.out) from None
+    except BaseException:
+        _ = _leave(setup, saver, whole, seconds)
+        raise
+    summary = _leave(setup, saver, whole, seconds)
+    params = whole.state.params
+    return Result(model=setup.model, params=params, history=whole.rows, summary=summary)
+
+
+def _start(setup: Setup, saved: Saved | None, say: Callable[[str], None]) -> Progress:
+    """The progress to go on from."""
+    config = setup.config
+    params = jax.jit(setup.model.init)(jax.random.key(config.seed))
+    start = begin(init_state(params, build_optimizer(config)))
+    if saved is None:
+        return start
+    progress = saving.restore(saved, start, ROW)
+    check_epochs(config, progress.epoch, say)
+    return progress
+
+
+def _compile_on_demand(setup: Setup, state: TrainState) -> Callable[[int], Program]:
+    """`halvings -> Program`: another learning rate is another program."""
+    config, _, dataset, model, loss = setup
+    segment = _segment(setup, state.params)
+
+    @functools.cache
+    def program(halvings: int) -> Program:
+        step = build_step(config, model.apply, halvings)
+        return compile_program(
+            step, model.apply, loss, state, dataset, batch_size=config.batch_size, segment=segment
+        )
+
+    return program
+
+
+def _fit(
+    setup: Setup,
+    start: Progress,
+    program: Callable[[int], Program],
+    save: Callable[[Progress], None],
+    say: Callable[[str], None],
+    stop: Callable[[], bool],
+) -> Epochs:
+    config, _, dataset, model, loss = setup
+    sizes = {"num_examples": len(dataset.train.targets), "batch_size": config.batch_size}
+    order = functools.partial(_order, config.seed, sizes["num_examples"])
+
+    def see(progress: Progress) -> EpochInfo:
+        test = program(start.halvings).evaluate(progress.state.params)
+        return epoch_info(progress, test, **sizes)
+
+    judge = make_judge(
+        config.on_nonfinite,
+        step=functools.partial(build_step, config, model.apply),
+        apply=model.apply,
+        loss=loss,
+        examples=dataset.train,
+        order=order,
+        batch_size=config.batch_size,
+        say=say,
     )
-    num_examples = len(dataset.train.targets)
-    epochs = fit(
-        state,
-        train_epoch=program.train_epoch,
-        evaluate=program.evaluate,
-        order=lambda epoch: epoch_order(seed=config.seed, epoch=epoch, num_examples=num_examples),
+    return fit(
+        start,
+        train=lambda progress, order: program(progress.halvings).train(progress.state, order),
+        see=see,
+        order=order,
         epochs=config.epochs,
         batch_size=config.batch_size,
+        segment=_segment(setup, start.state.params),
+        judge=judge,
+        save=save,
+        stop=stop,
     )
-    history: list[EpochInfo] = []
-    try:
-        for state, info in watch(epochs, config.epochs):  # noqa: B007
-            history.append(info)
-    finally:
-        summary = {}
-        if history:
-            summary = summarise(config, device, history, program.compile_seconds)
-            if config.out is not None:
-                save(config.out, config, state.params, history, summary)
-    return Result(model=model, params=state.params, history=history, summary=summary)
+
+
+def _order(seed: int, num_examples: int, epoch: int) -> np.ndarray:
+    return epoch_order(seed=seed, epoch=epoch, num_examples=num_examples)
+
+
+def _segment(setup: Setup, params: Params) -> int:
+    return segment_size(
+        num_examples=len(setup.dataset.train.targets),
+        batch_size=setup.config.batch_size,
+        num_params=sum(leaf.size for leaf in jax.tree.leaves(params)),
+    )
+
+
+def _make_write(config: FullConfig, dataset: Dataset) -> Callable[..., None] | None:
+    """What the saver writes: a checkpoint, and the metrics of the epochs behind it."""
+    if config.out is None:
+        return None
+    write_checkpoint = make_write_checkpoint(config, dataset)
+
+    def write(tree: Any, progress: Progress) -> None:
+        write_checkpoint(
+            tree,
+            step=int(progress.state.step),
+            form=saving.form(progress),
+            is_finished=progress.epoch >= config.epochs,
+        )
+        write_whole(config.out / "metrics.jsonl", _as_lines(progress.rows))
+
+    return write
+
+
+def _leave(setup: Setup, saver: Saver, whole: Progress, compile_seconds: float) -> dict[str, Any]:
+    """Saves what was reached, and leaves the files of the whole epochs; their summary."""
+    saver.finish()
+    if len(whole.losses) or not whole.rows:  # it was resumed within an epoch, or has none behind
+        return {}
+    summary = summarise(setup.config, setup.device, whole.rows, compile_seconds)
+    if setup.config.out is not None and not saver.failed:
+        save(setup.config, whole.state.params, whole.rows, summary)
+    return summary
 
 
 def summarise(
@@ -165,21 +304,19 @@ def summarise(
 
 
 def save(
-    folder: Path,
-    config: FullConfig,
-    params: Params,
-    history: Sequence[EpochInfo],
-    summary: dict[str, Any],
+    config: FullConfig, params: Params, history: Sequence[EpochInfo], summary: dict[str, Any]
 ) -> None:
     """Writes the files that a run leaves behind, once all of them could be made."""
     title = f"{config.dataset}, {config.model}"
-    lines = [artifacts.as_json(info._asdict()) for info in history]
     contents = {
-        "config.json": artifacts.as_json(as_options(config), indent=2),
-        "metrics.jsonl": b"".join(lines),
+        "metrics.jsonl": _as_lines(history),
         "params.safetensors": artifacts.as_safetensors(params),
         "curves.png": artifacts.as_curves(history, title=title),
         "summary.json": artifacts.as_json(summary, indent=2),
     }
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        write_whole(config.out / name, content)
+
+
+def _as_lines(history: Sequence[EpochInfo]) -> bytes:
+    return b"".join(artifacts.as_json(info._asdict()) for info in history)

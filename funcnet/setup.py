@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from funcnet import artifacts, models
+from funcnet import models
 from funcnet.base import Examples, Model
 from funcnet.chain_rule import value_and_gradient
 from funcnet.config import (
@@ -22,7 +22,14 @@ from funcnet.config import (
 from funcnet.data import Dataset, load
 from funcnet.devices import Device, describe_device, select_device
 from funcnet.losses import LOSSES
-from funcnet.training import Apply, Loss, TrainStep, make_gradient_step, make_train_step
+from funcnet.training import (
+    Apply,
+    Loss,
+    TrainStep,
+    make_gradient_step,
+    make_train_step,
+    skip_nonfinite,
+)
 
 
 def build_model(config: TrainConfig, num_features: int, num_classes: int) -> Model:
@@ -49,9 +56,21 @@ def one_against_the_rest(examples: Examples, target: int) -> Examples:
     return examples._replace(targets=np.asarray(examples.targets == target, np.int32))
 
 
-def build_step(config: FullConfig, apply: Apply) -> TrainStep:
-    """The train step of a configuration with its defaults filled in."""
-    optimizer = build_optimizer(config)
+def build_step(config: FullConfig, apply: Apply, halvings: int = 0) -> TrainStep:
+    """The train step of a configuration with its defaults filled in.
+
+    Args:
+      config: which model, loss, optimiser, and what to do with steps that are not finite.
+      apply: the model's.
+      halvings: how often its learning rate was halved.
+    """
+    step = _build_step(config, apply, build_optimizer(config, halvings))
+    return skip_nonfinite(step) if config.on_nonfinite == "skip" else step
+
+
+def _build_step(
+    config: FullConfig, apply: Apply, optimizer: optax.GradientTransformation
+) -> TrainStep:
     loss = MODEL_LOSSES[config.model][config.loss]
     if config.gradients == "jax":
         return make_train_step(apply, LOSSES[loss], optimizer)
@@ -60,9 +79,9 @@ def build_step(config: FullConfig, apply: Apply) -> TrainStep:
     return make_gradient_step(by_hand, optimizer)
 
 
-def build_optimizer(config: FullConfig) -> optax.GradientTransformation:
+def build_optimizer(config: FullConfig, halvings: int = 0) -> optax.GradientTransformation:
     """The optimiser of a configuration with its defaults filled in."""
-    return OPTIMIZERS[config.optimizer](config.learning_rate)
+    return OPTIMIZERS[config.optimizer](config.learning_rate / 2**halvings)
 
 
 class Setup(NamedTuple):
@@ -105,8 +124,6 @@ def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
             train=one_against_the_rest(dataset.train, config.target),
             test=one_against_the_rest(dataset.test, config.target),
         )
-    if config.out is not None:
-        artifacts.prepare_folder(config.out)
     model = build_model(config, dataset.train.inputs.shape[1], dataset.num_classes)
     loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
     say(f"data    {_describe_data(config, dataset)}")

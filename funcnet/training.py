@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from funcnet.base import Examples, Params
 from funcnet.metrics import Evaluation, is_correct
@@ -145,6 +145,42 @@ def make_gradient_step(
         return state, StepInfo(loss=loss)
 
     return step
+
+
+def skip_nonfinite(step: TrainStep) -> TrainStep:
+    """A step that changes nothing where it would lead to what is not finite.
+
+    The loss, the new parameters and the optimiser's new state are looked at. The step is counted,
+    and its loss is NaN.
+
+    >>> from funcnet.losses import squared_error
+    >>> sgd = optax.sgd(1.0)
+    >>> step = skip_nonfinite(make_train_step(lambda w, x: w * x, squared_error, sgd))
+    >>> batch = Examples(inputs=jnp.array([1e30]), targets=jnp.array([0.0]))
+    >>> state, info = step(init_state(jnp.array(1.0), sgd), batch)
+    >>> print(state.params, state.step, info.loss)
+    1.0 1 nan
+    """
+
+    @jax.jit
+    def guarded(state: TrainState, batch: Examples) -> tuple[TrainState, StepInfo]:
+        after, info = step(state, batch)
+        good = is_finite((info.loss, after.params, after.opt_state))
+        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
+        loss = jnp.where(good, info.loss, jnp.nan)
+        return kept._replace(step=after.step), StepInfo(loss=loss)
+
+    return guarded
+
+
+@jax.jit
+def is_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether no number in a pytree is infinite or NaN.
+
+    >>> is_finite({"a": jnp.array([1.0, jnp.inf])})
+    Array(False, dtype=bool)
+    """
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def make_train_epoch(step: TrainStep) -> TrainEpoch:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "funcnet"
 ROWS = [
-    {"base", "files", "derivatives", "source", "notation", "layout", "images"},
+    {"base", "files", "settings", "derivatives", "source", "notation", "layout", "images"},
     {
         "activations",
         "losses",
@@ -25,9 +25,11 @@ ROWS = [
     },
     {"models", "chain_rule", "tape", "paths", "nonfinite", "probe", "checkpoint"},
     {"training", "artifacts", "backward", "naming", "verdicts", "config"},
-    {"fit", "graph", "sweep", "gradcheck", "setup"},
-    {"run", "console", "drawing", "equations"},
-    {"tuning", "render", "trained"},
+    {"fit", "graph", "gradcheck", "setup"},
+    {"sweep", "saving", "divergence", "console", "drawing", "equations"},
+    {"workplace"},
+    {"run", "render"},
+    {"tuning", "trained"},
     {"__init__"},
 ]
 EXCEPTIONS = {
