@@ -20,7 +20,7 @@ from funcnet import (
 from funcnet.base import Examples, Linear, Model
 
 if TYPE_CHECKING:
-    from funcnet import gradcheck, graph, render
+    from funcnet import checkpoint, gradcheck, graph, render
     from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
     from funcnet.graph import Graph, trace
     from funcnet.trained import load_model
@@ -35,6 +35,7 @@ __all__ = [
     "assert_gradients",
     "chain_rule",
     "check_gradients",
+    "checkpoint",
     "data",
     "devices",
     "gradcheck",
@@ -61,7 +62,7 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """Checking, drawing and runs are half of the import time: imported at their first use."""
-    if name in ("gradcheck", "graph", "render"):
+    if name in ("checkpoint", "gradcheck", "graph", "render"):
         return importlib.import_module(f"funcnet.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(f"funcnet.{_LAZY[name]}"), name)

@@ -11,9 +11,7 @@ A sweep leaves the best model's parameters, and sweep.json, a record a model, fo
 
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,34 +19,6 @@ import numpy as np
 from jaxtyping import Float
 
 from funcnet.base import Params
-
-FILES = (
-    "config.json",
-    "metrics.jsonl",
-    "params.safetensors",
-    "curves.png",
-    "summary.json",
-    "sweep.json",
-)
-
-
-def prepare_folder(folder: Path) -> None:
-    """Makes the folder ready: finds out now, not after the training, whether it can be written.
-
-    What another run left there goes, so that a run that fails does not look like one that ended.
-
-    Raises:
-      OSError: it can't, and why.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"out: expected a folder that can be written; got {folder}: {error.strerror}."
-        ) from error
 
 
 def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:

@@ -1,15 +1,17 @@
 """What a program says to the person who runs it: epochs as they pass, and errors in one line."""
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import jax
 
 from funcnet.devices import keep_compiled_programs
-from funcnet.fit import EpochInfo
-from funcnet.training import TrainState
+from funcnet.fit import EpochInfo, Progress, Stopped
 
 Config = TypeVar("Config")
 
@@ -18,22 +20,23 @@ HEADER = "epoch  train loss  test loss  test accuracy  examples/s"
 
 def as_row(info: EpochInfo) -> str:
     """An epoch as a row under `HEADER`."""
+    count = info.skipped_steps
+    skipped = f"  {count} steps skipped, as they were not finite" if count else ""
     return (
         f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
-        f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}"
+        f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}{skipped}"
     )
 
 
-def watch_epochs(
-    epochs: Iterator[tuple[TrainState, EpochInfo]], total: int
-) -> Iterator[tuple[TrainState, EpochInfo]]:
+def watch_epochs(epochs: Iterator[Progress], total: int) -> Iterator[Progress]:
     """Passes the epochs on, a row each; on a terminal also a bar that moves."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
     console = Console(highlight=False)
     print(HEADER)
-    with Progress(
+    with Bar(
         TextColumn("epoch"),
         MofNCompleteColumn(),
         BarColumn(bar_width=None),
@@ -42,13 +45,14 @@ def watch_epochs(
         console=console,
         transient=True,
         disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=total, status="compiled")
-        for state, info in epochs:
+    ) as bar:
+        task = bar.add_task("", total=total, status="compiled")
+        for progress in epochs:
+            info: EpochInfo = progress.rows[-1]
             print(as_row(info), flush=True)
             status = f"loss {info.train_loss:.4f}, {info.examples_per_second:,.0f} examples/s"
-            progress.update(task, advance=1, status=status)
-            yield state, info
+            bar.update(task, completed=info.epoch, status=status)
+            yield progress
 
 
 def watch_count(numbers: Iterable[int], what: str = "epochs") -> Iterator[int]:
@@ -62,8 +66,19 @@ def watch_count(numbers: Iterable[int], what: str = "epochs") -> Iterator[int]:
     )
 
 
-def run_program(config: type[Config], main: Callable[[Config], Any]) -> None:
+def run_program(
+    config: type[Config],
+    main: Callable[[Config], Any],
+    *,
+    default: Callable[[Config], Config | None] = lambda options: None,
+) -> None:
     """Reads the command line into a dataclass and runs a program on it.
+
+    Args:
+      config: the dataclass.
+      main: the program.
+      default: `options -> options` that hold where the command line says nothing, if it names
+        others than those of the dataclass.
 
     What goes wrong is one message on stderr and an exit code: 2 where the arguments are at fault,
     1 where the world is, 130 after Ctrl-C. Whatever else is raised is a defect of the program, and
@@ -74,7 +89,8 @@ def run_program(config: type[Config], main: Callable[[Config], Any]) -> None:
     options = tyro.cli(config)
     keep_compiled_programs()
     try:
-        main(options)
+        others = default(options)
+        main(options if others is None else tyro.cli(config, default=others))
     except (ValueError, TypeError) as error:
         _fail(error, code=2)
     except BrokenPipeError:  # the reader of a pipe has seen enough
@@ -86,7 +102,71 @@ def run_program(config: type[Config], main: Callable[[Config], Any]) -> None:
         reason = str(error).splitlines()[0]
         _fail(f"the device gave up: {reason}. Try smaller layers or a smaller batch.", code=1)
     except KeyboardInterrupt:
-        _fail("interrupted; what --out holds is of the epochs before", code=130)
+        _fail("interrupted", code=130)
+
+
+class _Request:
+    """Whether the program was asked to stop: `stop()`, and by which signal.
+
+    The signals are read from a pipe, by a thread of its own: the main thread, in which Python runs
+    its handlers, is inside of a compiled program most of the time.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._asked = False
+
+    def __call__(self) -> bool:
+        self._asked = True
+        return self.signal is not None
+
+    def handle(self, number: int, frame: Any) -> None:
+        """In the main thread: until the training first asks, there is nothing to finish."""
+        del frame
+        if not self._asked:
+            raise KeyboardInterrupt(number)
+
+    def listen(self, pipe: int) -> None:
+        """In a thread: the first signal is a request, a SIGINT after it an order."""
+        while numbers := os.read(pipe, 1):
+            if self.signal is None:
+                self.signal = numbers[0]
+                if self._asked:
+                    print("stopping; Ctrl-C stops at once", file=sys.stderr, flush=True)
+            elif numbers[0] == signal.SIGINT:
+                os._exit(128 + signal.SIGINT)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Makes of SIGINT and SIGTERM a question, `stop()`, that a training asks now and then.
+
+    It then stops, and the program ends with 128 + the signal's number: 130 or 143. Before it first
+    asks, a signal ends the program; a second SIGINT does so at any time.
+    """
+    request, (reading, writing) = _Request(), os.pipe()
+    os.set_blocking(writing, False)
+    before = {s: signal.signal(s, request.handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    pipe_before = signal.set_wakeup_fd(writing)
+    threading.Thread(target=request.listen, args=[reading], daemon=True).start()
+    try:
+        yield request
+    except Stopped as stopped:
+        _fail(_how_to_resume(stopped), code=128 + (request.signal or signal.SIGINT))
+    except KeyboardInterrupt as interrupt:
+        _fail("interrupted", code=128 + interrupt.args[0])
+    finally:
+        _ = signal.set_wakeup_fd(pipe_before)
+        for number, handler in before.items():
+            _ = signal.signal(number, handler)
+        os.close(writing)
+
+
+def _how_to_resume(stopped: Stopped) -> str:
+    if stopped.folder is None:
+        return f"interrupted: {stopped}; nothing is saved, as there is no --out"
+    program = " ".join(["python", os.path.relpath(sys.argv[0]), "--resume", str(stopped.folder)])
+    return f"interrupted: {stopped}, and saved. Go on with: {program}"
 
 
 def _fail(message: object, *, code: int) -> None:

@@ -1,14 +1,27 @@
-"""The host's loop: one compiled epoch after another, each followed by an evaluation."""
+"""The host's loop: one compiled epoch after another, each followed by a look at what it learnt.
 
+What the rest of a training depends on is one record, `Progress`: whoever keeps it can go on from
+it, to the same bits.
+"""
+
+import functools
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcnet.base import Examples, Params
+from funcnet.base import Examples
 from funcnet.metrics import Evaluation
-from funcnet.training import StepInfo, TrainState
+from funcnet.training import State, StepInfo
+
+LONGEST = 50_000_000_000
+"""How many products of a parameter and an example one call computes: a CPU's second or two."""
+
+STEP_COST = 100_000
+"""What a step costs apart from them, in the same unit."""
 
 
 class EpochInfo(NamedTuple):
@@ -23,6 +36,8 @@ class EpochInfo(NamedTuple):
       test_examples: how many test examples there are.
       seconds: how long the training took, evaluation apart.
       examples_per_second: training examples over seconds.
+      skipped_steps: how many steps changed nothing, as they led to what is not finite.
+      halvings: how often the learning rate had been halved, after a divergence.
     """
 
     epoch: int
@@ -33,83 +48,169 @@ class EpochInfo(NamedTuple):
     test_examples: int
     seconds: float
     examples_per_second: float
+    skipped_steps: int = 0
+    halvings: int = 0
 
 
-class DivergenceError(ArithmeticError):
-    """The loss stopped being finite."""
+class Progress(NamedTuple):
+    """How far a training has come: all that the rest of it depends on.
+
+    Attributes:
+      state: what the next step needs.
+      losses: of the steps taken in the epoch that it is in, `[steps]`; none at an epoch's start.
+      rows: what there is to see of each epoch that is behind it.
+      seconds: how long the steps of this epoch took.
+      halvings: how often the learning rate was halved.
+    """
+
+    state: State
+    losses: np.ndarray
+    rows: tuple[Any, ...] = ()
+    seconds: float = 0.0
+    halvings: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are behind it."""
+        return len(self.rows)
+
+
+class Stopped(Exception):
+    """The training was asked to stop before its end.
+
+    Attributes:
+      progress: where it stopped.
+      folder: where that is saved, if it is.
+    """
+
+    def __init__(self, progress: Any, folder: Path | None = None) -> None:
+        """`progress`: where; `folder`: where that is saved."""
+        super().__init__(f"stopped in epoch {progress.epoch + 1}")
+        self.progress, self.folder = progress, folder
+
+
+def begin(state: State, *models: int) -> Progress:
+    """The progress before the first step; `models`: how many there are, of a sweep.
+
+    >>> begin(state=()).epoch
+    0
+    """
+    return Progress(state=state, losses=np.zeros([0, *models], np.float32))
 
 
 def fit(
-    state: TrainState,
+    progress: Progress,
     *,
-    train_epoch: Callable[[TrainState, Examples], tuple[TrainState, StepInfo]],
-    evaluate: Callable[[Params], Evaluation],
-    examples: Iterator[Examples],
+    train: Callable[[Progress, Examples], tuple[State, StepInfo]],
+    see: Callable[[Progress], Any],
+    examples: Callable[[int, int], Examples],
+    num_examples: int,
     epochs: int,
     batch_size: int,
-) -> Iterator[tuple[TrainState, EpochInfo]]:
-    """Trains an epoch at a time; yields the state after each, and what there is to see of it.
+    judge: Callable[[Progress, Progress, np.ndarray], Progress] = lambda before, after, losses: (
+        after
+    ),
+    save: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Trains an epoch at a time; yields the progress after each.
 
     Args:
-      state: where to begin.
-      train_epoch: `(state, examples) -> (state, info)`.
-      evaluate: `params -> Evaluation`, on the test examples.
-      examples: the training examples, in the order of one epoch after another.
-      epochs: how many.
-      batch_size: how many examples a step of `train_epoch` takes.
+      progress: where to begin: `begin(state)`, or where a training was stopped.
+      train: `(progress, examples) -> (state, info)`: the steps over these.
+      see: `progress -> row`, at the end of an epoch: what a person wants to see of it.
+      examples: `(epoch, start) -> examples`, those of a call of `train` that begins at this one of
+        an epoch, as `training.make_segments` gives them. They are asked for while the device works.
+      num_examples: how many an epoch has.
+      epochs: how many, with those that are behind.
+      batch_size: how many examples a step of `train` takes.
+      judge: `(before, after, losses) -> progress` after each segment, with the losses of its steps:
+        where to go on from. It may raise.
+      save: takes the progress after each segment.
+      stop: whether to stop, asked before each segment.
 
-    >>> import itertools
     >>> import jax.numpy as jnp
-    >>> def train_epoch(state, examples):  # halves the parameter, and calls it the loss
-    ...     return state._replace(params=state.params / 2), StepInfo(loss=state.params[None])
-    >>> def evaluate(params):
-    ...     return Evaluation(loss_sum=params, correct=jnp.array(1), examples=jnp.array(2))
-    >>> state = TrainState(params=jnp.array(4.0), opt_state=(), step=jnp.array(0))
-    >>> examples = itertools.repeat(Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2)))
+    >>> def train(progress, examples):  # halves the parameter, and calls it the loss
+    ...     return progress.state / 2, StepInfo(loss=progress.state[None])
+    >>> def see(progress):
+    ...     return (progress.epoch + 1, progress.losses.item())
+    >>> two = Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2))
     >>> epochs = fit(
-    ...     state, train_epoch=train_epoch, evaluate=evaluate, examples=examples, epochs=2,
-    ...     batch_size=2,
+    ...     begin(jnp.array(4.0)), train=train, see=see, examples=lambda epoch, start: two,
+    ...     num_examples=2, epochs=2, batch_size=2,
     ... )
-    >>> [(info.epoch, info.train_loss, info.test_loss) for state, info in epochs]
-    [(1, 4.0, 1.0), (2, 2.0, 0.5)]
+    >>> [progress.rows[-1] for progress in epochs]
+    [(1, 4.0), (2, 2.0)]
 
     Raises:
-      DivergenceError: a loss is not finite. What was yielded before remains good.
+      Stopped: `stop` said so; it has the progress.
     """
-    now = next(examples)
-    num_examples = len(now.targets)
-    for epoch in range(epochs):
-        start = time.perf_counter()
-        state, info = train_epoch(state, now)
-        now = next(examples, now)  # put in order while the device works
+    examples = functools.lru_cache(maxsize=2)(examples)
+    while progress.epoch < epochs:
+        if stop():
+            raise Stopped(progress)
+        start = len(progress.losses) * batch_size
+        now = examples(progress.epoch, start)
+        end = start + len(now.targets)
+        is_whole = end == num_examples
+        clock = time.perf_counter()
+        state, info = train(progress, now)
+        if progress.epoch + is_whole < epochs:  # put in order while the device works
+            _ = examples(*((progress.epoch + 1, 0) if is_whole else (progress.epoch, end)))
         losses = np.asarray(info.loss)
-        seconds = time.perf_counter() - start
-        test = evaluate(state.params)
-        _assert_finite(losses, test.loss, epoch)
-        batch_sizes = np.full(len(losses), batch_size)
-        batch_sizes[-1] = num_examples - batch_size * (len(losses) - 1)
-        yield (
-            state,
-            EpochInfo(
-                epoch=epoch + 1,
-                train_loss=float(np.average(losses, weights=batch_sizes)),
-                test_loss=test.loss,
-                test_accuracy=test.accuracy,
-                test_correct=int(test.correct),
-                test_examples=int(test.examples),
-                seconds=seconds,
-                examples_per_second=num_examples / seconds,
-            ),
+        after = progress._replace(
+            state=state,
+            losses=np.concatenate([progress.losses, losses]),
+            seconds=progress.seconds + time.perf_counter() - clock,
         )
+        if is_whole:
+            after = _next_epoch(after, see(after))
+        progress = judge(progress, after, losses)
+        save(progress)
+        if is_whole and progress is after:
+            yield progress
 
 
-def _assert_finite(losses: np.ndarray, test_loss: float, epoch: int) -> None:
-    """Names the first step whose loss is not finite; the last step's shows in the test loss."""
-    bad = np.flatnonzero(~np.isfinite([*losses, test_loss]))
-    if len(bad):
-        step = min(bad[0], len(losses) - 1)
-        loss = losses[step] if bad[0] < len(losses) else test_loss
-        raise DivergenceError(
-            f"the loss became {loss} at step {step + 1} of epoch {epoch + 1} (step "
-            f"{epoch * len(losses) + step + 1} in all). Try a smaller learning rate."
-        )
+def _next_epoch(progress: Progress, row: Any) -> Progress:
+    return progress._replace(losses=progress.losses[:0], seconds=0.0, rows=(*progress.rows, row))
+
+
+def segment_size(*, num_examples: int, batch_size: int, num_params: int) -> int:
+    """How many examples are learnt from in one call: all, or of a long epoch equal shares.
+
+    Between two calls a run can be stopped and saved. Where they lie is a function of the arguments
+    alone, so that a run that was interrupted takes the very calls of one that was not.
+
+    >>> segment_size(num_examples=60_000, batch_size=128, num_params=101_770)  # MNIST, an mlp
+    60032
+    >>> segment_size(num_examples=60_000, batch_size=128, num_params=10_000_000)
+    4736
+    """
+    num_steps = math.ceil(num_examples / batch_size)
+    cost = num_examples * num_params + num_steps * STEP_COST
+    num_segments = min(math.ceil(cost / LONGEST), num_steps)
+    return math.ceil(num_steps / num_segments) * batch_size
+
+
+def epoch_info(
+    progress: Progress, test: Evaluation, *, num_examples: int, batch_size: int
+) -> EpochInfo:
+    """What there is to see of an epoch, from the losses of its steps and an evaluation after it.
+
+    Steps that were skipped, whose loss is NaN, count in no mean.
+    """
+    sizes = np.diff([*range(0, num_examples, batch_size), num_examples])
+    taken = ~np.isnan(progress.losses)
+    mean = np.average(progress.losses[taken], weights=sizes[taken]) if taken.any() else math.nan
+    return EpochInfo(
+        epoch=progress.epoch + 1,
+        train_loss=float(mean),
+        test_loss=test.loss,
+        test_accuracy=test.accuracy,
+        test_correct=int(test.correct),
+        test_examples=int(test.examples),
+        seconds=progress.seconds,
+        examples_per_second=num_examples / progress.seconds,
+        skipped_steps=int((~taken).sum()),
+        halvings=progress.halvings,
+    )

@@ -6,21 +6,24 @@ product, and the data are read once for all.
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, UInt32
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from funcnet.base import Examples, Model, Params
 from funcnet.devices import across_devices, free_memory
+from funcnet.fit import Progress, Stopped, begin, segment_size
+from funcnet.fit import fit as fit_epochs
 from funcnet.metrics import Evaluation
+from funcnet.settings import Columns, Settings, combinations, cut, first
 from funcnet.training import (
     Apply,
     Loss,
@@ -30,35 +33,16 @@ from funcnet.training import (
     epoch_order,
     evaluate,
     init_state,
+    make_segments,
     make_train_epoch,
     make_train_step,
-    shuffled,
 )
 
 MakeOptimizer: TypeAlias = Callable[..., optax.GradientTransformation]
 """`learning_rate -> optax transformation`, such as `optax.sgd`."""
 
-Columns = TypeVar("Columns")
-"""A pytree of arrays whose first axis counts the models."""
-
 MEMORY_SHARE = 0.8
 """How much of the memory that is free a sweep may take, by default."""
-
-
-class Settings(NamedTuple):
-    """What distinguishes the models of a sweep: an entry a model.
-
-    Attributes:
-      learning_rate: the step size.
-      seed: of the first parameters.
-      l2: λ, the weight of the penalty `λ/2 ‖params‖²`: PyTorch's `weight_decay`.
-      scale: what the first parameters are multiplied by.
-    """
-
-    learning_rate: Float[Array, "*models"]
-    seed: UInt32[Array, "*models"]
-    l2: Float[Array, "*models"]
-    scale: Float[Array, "*models"]
 
 
 class SweepState(NamedTuple):
@@ -71,6 +55,42 @@ class SweepState(NamedTuple):
 
     settings: Settings
     models: TrainState
+
+
+class SweepRow(NamedTuple):
+    """What there is to see of an epoch; an entry a model.
+
+    Attributes:
+      train_loss: the mean loss over its examples.
+      validation_loss: the mean loss over the validation examples, after it.
+      validation_accuracy: the share of them classified right, 0 to 1.
+    """
+
+    train_loss: Float[ArrayLike, "*models"]
+    validation_loss: Float[ArrayLike, "*models"]
+    validation_accuracy: Float[ArrayLike, "*models"]
+
+
+class SweepProgress(NamedTuple):
+    """How far a sweep has come.
+
+    Attributes:
+      num_parts: into how many parts it is cut, trained one after another.
+      parts: the progress of those that were begun.
+    """
+
+    num_parts: int
+    parts: tuple[Progress, ...] = ()
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are behind all models."""
+        return min((p.epoch for p in self.parts), default=0) if self.is_begun else 0
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether every part was begun."""
+        return len(self.parts) == self.num_parts
 
 
 class SweepResult(NamedTuple):
@@ -91,37 +111,14 @@ class SweepResult(NamedTuple):
     validation_accuracy: Float[Array, "models epochs"]
 
 
-def combinations(
-    learning_rates: Iterable[float | int],
-    seeds: Iterable[int],
-    l2s: Iterable[float | int] = (0.0,),
-    scales: Iterable[float | int] = (1.0,),
-) -> Settings:
-    """Every combination; the seeds of one setting lie side by side.
+def row_of_zeros(num_models: int) -> SweepRow:
+    """The form of an epoch's row.
 
-    >>> settings = combinations(learning_rates=[0.1, 0.3], seeds=range(2))
-    >>> settings.learning_rate, settings.seed
-    (Array([0.1, 0.1, 0.3, 0.3], dtype=float32), Array([0, 1, 0, 1], dtype=uint32))
-
-    Raises:
-      ValueError: one of them is empty; a learning rate or a scale is not positive, an l2 is
-        negative, a seed is not a whole number from 0 to 2³² − 1.
+    >>> row_of_zeros(2).train_loss
+    array([0., 0.], dtype=float32)
     """
-    axes = {
-        "learning_rates": _checked("learning_rates", learning_rates, "positive", lambda x: x > 0),
-        "l2s": _checked("l2s", l2s, "not negative", lambda x: x >= 0),
-        "scales": _checked("scales", scales, "positive", lambda x: x > 0),
-        "seeds": _checked(
-            "seeds", seeds, "whole, 0 to 2^32 - 1", lambda x: x == int(x) and 0 <= x < 2**32
-        ),
-    }
-    rate, l2, scale, seed = zip(*itertools.product(*axes.values()), strict=True)
-    return Settings(
-        learning_rate=jnp.array(rate, float),
-        seed=jnp.array(np.array(seed, np.uint32)),
-        l2=jnp.array(l2, float),
-        scale=jnp.array(scale, float),
-    )
+    zeros = np.zeros(num_models, np.float32)
+    return SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
 
 
 def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> SweepState:
@@ -187,6 +184,9 @@ def fit(
     order_seed: int = 0,
     memory: float | int | None = None,
     watch: Callable[[Iterable[int]], Iterable[int]] = lambda epochs: epochs,
+    progress: SweepProgress | None = None,
+    save: Callable[[SweepProgress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
     """Trains every combination of learning rate, seed, L2 weight and initial scale.
 
@@ -209,6 +209,9 @@ def fit(
       memory: how many bytes the sweep may take; by default four fifths of what is free. One that
         needs more, which is known before it starts, is cut into parts, trained one after another.
       watch: wraps the epochs of each part, to show them as they pass.
+      progress: where to go on from, which was handed to `save`; by default from the beginning.
+      save: takes the progress after each epoch, and within long ones.
+      stop: whether to stop, asked as often.
 
     >>> from funcnet import data, losses, models
     >>> digits = data.load("digits").train
@@ -225,54 +228,137 @@ def fit(
 
     Raises:
       ValueError: a setting that can't be trained with; or one model alone needs more memory.
+      Stopped: `stop` said so; it has the progress.
     """
     settings = combinations(learning_rates, seeds, l2s, scales)
     if epochs < 1:
         raise ValueError(f"epochs: expected a positive integer; got {epochs}.")
     divided, whole = across_devices("models")
-    validation = jax.device_put(validation, whole)
-    train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
-    order = functools.partial(epoch_order, seed=order_seed, num_examples=len(data.targets))
+    task = _Task(
+        model=model,
+        loss=loss,
+        optimizer=optimizer,
+        data=data,
+        validation=jax.device_put(validation, whole),
+        epochs=epochs,
+        batch_size=batch_size,
+        order_seed=order_seed,
+        divided=divided,
+        whole=whole,
+    )
+    program = _compiler(task, settings)
+    if progress is None:
+        memory = MEMORY_SHARE * free_memory() if memory is None else memory
+        parts = _parts_that_fit(settings, functools.partial(_bytes, task, program), memory)
+        progress = SweepProgress(num_parts=len(parts))
+    reached = list(progress.parts)
+    for index, part in enumerate(cut(settings, progress.num_parts)):
+        if index == len(reached):
+            reached.append(begin(init_sweep(model, part, optimizer), len(part.seed)))
 
-    def first_state(part: Settings) -> SweepState:
-        return init_sweep(model, _padded(part, divided.num_devices), optimizer)
+        def keep(now: Progress, index: int = index) -> None:
+            reached[index] = now
+            save(progress._replace(parts=tuple(reached)))
+
+        try:
+            reached[index] = _train_part(task, program, reached[index], watch, keep, stop)
+        except Stopped:
+            raise Stopped(progress._replace(parts=tuple(reached))) from None
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *map(_as_result, reached))
+
+
+class _Task(NamedTuple):
+    """What all parts of a sweep share: the arguments of `fit`, and how arrays lie on devices."""
+
+    model: Model
+    loss: Loss
+    optimizer: MakeOptimizer
+    data: Examples
+    validation: Examples
+    epochs: int
+    batch_size: int
+    order_seed: int
+    divided: NamedSharding
+    whole: NamedSharding
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.data.targets)
+
+    def order(self, epoch: int) -> np.ndarray:
+        return epoch_order(seed=self.order_seed, epoch=epoch, num_examples=self.num_examples)
+
+    def segment(self, num_models: int) -> int:
+        params = jax.eval_shape(self.model.init, jax.random.key(0))
+        return segment_size(
+            num_examples=self.num_examples,
+            batch_size=self.batch_size,
+            num_params=num_models * sum(leaf.size for leaf in jax.tree.leaves(params)),
+        )
+
+
+def _compiler(task: _Task, settings: Settings) -> Callable[[int, int], jax.stages.Compiled]:
+    """`(models, examples) -> program`: the steps of so many models over so many examples."""
+    train_epoch = make_train_epoch(make_sweep_step(task.model, task.loss, task.optimizer))
 
     @functools.cache
-    def program(num_models: int) -> jax.stages.Compiled:
-        state = jax.eval_shape(lambda: first_state(_first(settings, num_models)))
-        state, examples = _laid_out(state, divided), _laid_out(data, whole)
-        return train_epoch.lower(state, examples, batch_size=batch_size).compile()
+    def program(num_models: int, num_examples: int) -> jax.stages.Compiled:
+        some = _padded(first(settings, num_models), task.divided.num_devices)
+        state = jax.eval_shape(lambda: init_sweep(task.model, some, task.optimizer))
+        state = _laid_out(state, task.divided)
+        examples = _laid_out(first(task.data, num_examples), task.whole)
+        return train_epoch.lower(state, examples, batch_size=task.batch_size).compile()
 
-    def fit_part(part: Settings) -> SweepResult:
-        state, rows = jax.device_put(first_state(part), divided), []
-        examples = (
-            jax.device_put(shuffled(data, order(epoch=epoch)), whole) for epoch in range(epochs)
+    return program
+
+
+def _train_part(
+    task: _Task,
+    program: Callable[[int, int], jax.stages.Compiled],
+    begun: Progress,
+    watch: Callable[[Iterable[int]], Iterable[int]],
+    save: Callable[[Progress], None],
+    stop: Callable[[], bool],
+) -> Progress:
+    """Trains the models of a part to the last epoch; their state is then the host's."""
+    num_models = begun.losses.shape[1]
+
+    def see(progress: Progress) -> SweepRow:
+        params = progress.state.models.params
+        judged = _judge(task.model.apply, task.loss, params, task.validation)
+        row = SweepRow(
+            train_loss=_epoch_loss(progress.losses, task.num_examples, task.batch_size),
+            validation_loss=judged.loss_sum / judged.examples,
+            validation_accuracy=judged.correct / judged.examples,
         )
-        now = next(examples)
-        for _ in watch(range(epochs)):
-            state, info = program(len(part.seed))(state, now)
-            now = next(examples, now)  # put in order while the devices work
-            judged = _judge(model.apply, loss, state.models.params, validation)
-            row = _epoch_loss(info.loss, len(data.targets), batch_size), judged
-            rows.append(jax.block_until_ready(row))
-        return _first(_as_result(state, rows), len(part.seed))
+        return jax.tree.map(np.asarray, row)
 
-    memory = MEMORY_SHARE * free_memory() if memory is None else memory
-    parts = _parts_that_fit(settings, lambda count: _bytes(program(count)), memory)
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *map(fit_part, parts))
+    def train(progress: Progress, examples: Examples) -> tuple[SweepState, StepInfo]:
+        state = jax.device_put(_padded(progress.state, task.divided.num_devices), task.divided)
+        state, info = program(num_models, len(examples.targets))(state, examples)
+        return first(state, num_models), StepInfo(loss=info.loss[:, :num_models])
 
-
-def _checked(
-    name: str, values: Iterable[float | int], expected: str, is_right: Callable[[float | int], bool]
-) -> list[float | int]:
-    """The values, all of them finite and as expected; else a `ValueError`."""
-    values = list(values)
-    if not values:
-        raise ValueError(f"{name}: expected one number or more; got none.")
-    for value in values:
-        if not (math.isfinite(value) and is_right(value)):
-            raise ValueError(f"{name}: expected numbers that are {expected}; got {value}.")
-    return values
+    data, is_cpu = task.data, jax.default_backend() == "cpu"
+    trained = fit_epochs(
+        begun,
+        train=train,
+        see=see,
+        examples=make_segments(
+            data if is_cpu else jax.device_put(data, task.whole),
+            order=task.order,
+            size=task.segment(num_models),
+            place=task.whole,
+        ),
+        num_examples=task.num_examples,
+        epochs=task.epochs,
+        batch_size=task.batch_size,
+        save=save,
+        stop=stop,
+    )
+    reached = begun
+    for _ in watch(range(begun.epoch, task.epochs)):
+        reached = next(trained)
+    return reached._replace(state=jax.tree.map(np.asarray, reached.state))
 
 
 def _optimizer(make: MakeOptimizer, setting: Settings) -> optax.GradientTransformation:
@@ -280,13 +366,11 @@ def _optimizer(make: MakeOptimizer, setting: Settings) -> optax.GradientTransfor
     return optax.chain(optax.add_decayed_weights(setting.l2), make(setting.learning_rate))
 
 
-def _first(columns: Columns, count: int) -> Columns:
-    return jax.tree.map(lambda column: column[:count], columns)
-
-
-def _padded(settings: Settings, multiple: int) -> Settings:
-    """The settings, the last repeated until their number is a multiple of this one."""
-    return jax.tree.map(lambda a: jnp.pad(a, (0, -len(a) % multiple), mode="edge"), settings)
+def _padded(columns: Columns, multiple: int) -> Columns:
+    """The models, the last repeated until their number is a multiple of this one."""
+    count = len(jax.tree.leaves(columns)[0])
+    places = np.minimum(np.arange(count + -count % multiple), count - 1)
+    return jax.tree.map(lambda column: column[places], columns) if count % multiple else columns
 
 
 def _laid_out(arrays: Any, place: NamedSharding) -> Any:
@@ -294,16 +378,14 @@ def _laid_out(arrays: Any, place: NamedSharding) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), arrays)
 
 
-def _bytes(program: jax.stages.Compiled) -> int:
-    """What a compiled program needs: its arguments, its results, and what lies between.
+def _bytes(task: _Task, program: Callable[..., jax.stages.Compiled], num_models: int) -> int:
+    """What the program of so many models needs: arguments, results, and what lies between.
 
     Each device needs as much; those of a CPU share its memory.
     """
-    stats: Any = program.memory_analysis()
-    devices = {
-        device for place in jax.tree.leaves(program.input_shardings) for device in place.device_set
-    }
-    sharing = len(devices) if jax.default_backend() == "cpu" else 1
+    size = min(task.segment(num_models), task.num_examples)
+    stats: Any = program(num_models, size).memory_analysis()
+    sharing = task.divided.num_devices if jax.default_backend() == "cpu" else 1
     each = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
     return sharing * each
 
@@ -322,8 +404,7 @@ def _parts_that_fit(
     for num_parts in _doublings(num_models):
         largest = math.ceil(num_models / num_parts)
         if needed(largest) <= memory:
-            columns = (jnp.array_split(column, num_parts) for column in settings)
-            return list(itertools.starmap(Settings, zip(*columns, strict=True)))
+            return cut(settings, num_parts)
     raise ValueError(
         f"memory: expected {needed(1):,} bytes or more, which one model of the sweep needs; "
         f"{int(memory):,} may be taken. Try a smaller batch or a smaller model."
@@ -341,20 +422,15 @@ def _judge(apply: Apply, loss: Loss, params: Params, validation: Examples) -> Ev
 
 
 def _epoch_loss(
-    losses: Float[Array, "steps models"], num_examples: int, batch_size: int
+    losses: Float[np.ndarray, "steps models"], num_examples: int, batch_size: int
 ) -> Float[Array, "models"]:
     """The mean over an epoch's examples of the losses of its steps, the last of which is ragged."""
     batch_sizes = np.diff([*range(0, num_examples, batch_size), num_examples])
     return jnp.average(losses, axis=0, weights=jnp.array(batch_sizes, losses.dtype))
 
 
-def _as_result(state: SweepState, rows: list) -> SweepResult:
-    losses, evaluations = zip(*rows, strict=True)
-    counts = jax.tree.map(lambda *epochs: jnp.stack(epochs, axis=1), *evaluations)
+def _as_result(progress: Progress) -> SweepResult:
+    rows = jax.tree.map(lambda *epochs: jnp.stack(epochs, axis=1), *progress.rows)
     return SweepResult(
-        settings=state.settings,
-        params=state.models.params,
-        train_loss=jnp.stack(losses, axis=1),
-        validation_loss=counts.loss_sum / counts.examples,
-        validation_accuracy=counts.correct / counts.examples,
+        settings=progress.state.settings, params=progress.state.models.params, **rows._asdict()
     )

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 from funcnet import artifacts
 from funcnet.activations import sigmoid, softmax
 from funcnet.base import Model, Params
-from funcnet.run import FullConfig, TrainConfig, build_model, check
+from funcnet.config import FullConfig, TrainConfig, check
+from funcnet.setup import build_model
 
 PathLike: TypeAlias = str | os.PathLike[str]
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from funcnet.base import Examples, Params
 from funcnet.metrics import Evaluation, is_correct
@@ -148,6 +148,42 @@ def make_gradient_step(
     return step
 
 
+def skip_nonfinite(step: TrainStep) -> TrainStep:
+    """A step that changes nothing where it would lead to what is not finite.
+
+    The loss, the new parameters and the optimiser's new state are looked at. The step is counted,
+    and its loss is NaN.
+
+    >>> from funcnet.losses import squared_error
+    >>> sgd = optax.sgd(1.0)
+    >>> step = skip_nonfinite(make_train_step(lambda w, x: w * x, squared_error, sgd))
+    >>> batch = Examples(inputs=jnp.array([1e30]), targets=jnp.array([0.0]))
+    >>> state, info = step(init_state(jnp.array(1.0), sgd), batch)
+    >>> print(state.params, state.step, info.loss)
+    1.0 1 nan
+    """
+
+    @jax.jit
+    def guarded(state: TrainState, batch: Examples) -> tuple[TrainState, StepInfo]:
+        after, info = step(state, batch)
+        good = is_finite((info.loss, after.params, after.opt_state))
+        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
+        loss = jnp.where(good, info.loss, jnp.nan)
+        return kept._replace(step=after.step), StepInfo(loss=loss)
+
+    return guarded
+
+
+@jax.jit
+def is_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether no number in a pytree is infinite or NaN.
+
+    >>> is_finite({"a": jnp.array([1.0, jnp.inf])})
+    Array(False, dtype=bool)
+    """
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
 def make_train_epoch(step: TrainStep) -> TrainEpoch:
     """A whole epoch as one compiled program, over examples in the order in which they lie.
 
@@ -208,6 +244,33 @@ def shuffled(examples: Examples, order: Int[ArrayLike, "order"]) -> Examples:
     return jax.tree.map(
         lambda a: a[order] if isinstance(a, jax.Array) else _take(a, order), examples
     )
+
+
+def make_segments(
+    examples: Examples,
+    *,
+    order: Callable[[int], np.ndarray],
+    size: int,
+    place: Any = None,
+) -> Callable[[int, int], Examples]:
+    """`(epoch, start) -> examples`: of an epoch's examples, in its order, those from `start` on.
+
+    Args:
+      examples: arrays of NumPy on a CPU, else of JAX.
+      order: `epoch -> indices`.
+      size: at most so many.
+      place: the device or sharding to put them on; by default JAX's first device.
+
+    >>> examples = Examples(inputs=np.eye(3), targets=np.array([3, 4, 5]))
+    >>> segments = make_segments(examples, order=lambda epoch: np.array([2, 0, 1]), size=2)
+    >>> segments(0, 0).targets.tolist(), segments(0, 2).targets.tolist()
+    ([5, 3], [4])
+    """
+
+    def segment(epoch: int, start: int) -> Examples:
+        return jax.device_put(shuffled(examples, order(epoch)[start : start + size]), place)
+
+    return segment
 
 
 ALIGNMENT = 64

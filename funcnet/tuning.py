@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from funcnet import artifacts, sweep
-from funcnet.base import one_of
-from funcnet.data import split
+from funcnet import artifacts, checkpoint, saving, sweep
+from funcnet.base import Model, one_of
+from funcnet.config import OPTIMIZERS, FullConfig, TrainConfig
+from funcnet.data import Dataset, split
 from funcnet.files import write_whole
-from funcnet.run import OPTIMIZERS, FullConfig, Setup, TrainConfig, as_options, prepare
-from funcnet.sweep import SweepResult
+from funcnet.fit import Stopped, begin
+from funcnet.saving import Saved, Saver, form, like_packed, unpack
+from funcnet.setup import Setup, prepare
+from funcnet.sweep import SweepProgress, SweepResult
 from funcnet.training import evaluate
+from funcnet.workplace import check_epochs, make_write_checkpoint, occupied
 
 AXES = {"learning_rate": "learning_rates", "seed": "seeds", "l2": "l2s", "scale": "scales"}
 """What can be swept: its name on the command line, and in `sweep.fit`."""
@@ -68,6 +72,7 @@ def tune(
     *,
     say: Callable[[str], None] = print,
     watch: Callable[[Iterable[int]], Iterable[int]] = lambda epochs: epochs,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Trains every setting of `config.sweep`, shows them in a table, and keeps the best model.
 
@@ -78,6 +83,7 @@ def tune(
       config: what to train; where `sweep` names no learning rate or seed, its own is taken.
       say: takes the lines to print.
       watch: wraps the epochs, to show them as they pass.
+      stop: whether to stop, asked every few seconds of computing.
 
     Returns:
       What `summary.json` in `config.out` holds.
@@ -89,26 +95,21 @@ def tune(
     Raises:
       ValueError: the configuration, the settings or the data can't be used.
       OSError: a file, or the network, can't be used.
+      Stopped: `stop` said so; what was reached is saved in `config.out`.
     """
     axes = parse_sweep(config.sweep or ())
     if config.gradients != "jax":
         raise ValueError(f"--gradients: expected jax with --sweep; got {config.gradients}.")
+    if config.on_nonfinite != "stop":
+        raise ValueError(
+            f"--on-nonfinite: expected stop with --sweep, whose other models go on; "
+            f"got {config.on_nonfinite}."
+        )
     setup = prepare(config, say)
     options: FullConfig = setup.config
-    train, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
-    with jax.default_device(setup.device):
-        result = sweep.fit(
-            setup.model,
-            setup.loss,
-            train,
-            validation=validation,
-            optimizer=OPTIMIZERS[options.optimizer],
-            epochs=options.epochs,
-            batch_size=min(options.batch_size, len(train.targets)),
-            order_seed=options.seed,
-            watch=watch,
-            **{"learning_rates": [options.learning_rate], "seeds": [options.seed], **axes},
-        )
+    axes = {"learning_rates": [options.learning_rate], "seeds": [options.seed], **axes}
+    with occupied(options, setup.dataset, say) as saved, jax.default_device(setup.device):
+        result = _sweep(setup, axes, saved, say, watch, stop)
         groups = group_by_setting(result)
         for line in as_table(groups, result):
             say(line)
@@ -116,6 +117,84 @@ def tune(
     best = Setting(summary["learning_rate"], summary["l2"], summary["scale"])
     say(f"best: {best}, seed {summary['seed']}")
     return summary
+
+
+def _sweep(
+    setup: Setup,
+    axes: dict[str, Any],
+    saved: Saved | None,
+    say: Callable[[str], None],
+    watch: Callable[[Iterable[int]], Iterable[int]],
+    stop: Callable[[], bool],
+) -> SweepResult:
+    """Trains every combination, and saves what was reached however it ends."""
+    options: FullConfig = setup.config
+    make_optimizer = OPTIMIZERS[options.optimizer]
+    train, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
+    progress = None
+    if saved is not None:
+        settings = sweep.combinations(**axes)
+        progress = _restore(saved, setup.model, settings, make_optimizer)
+        check_epochs(options, progress.epoch, say)
+    saver = Saver(_pack, _make_write(options, setup.dataset))
+    try:
+        return sweep.fit(
+            setup.model,
+            setup.loss,
+            train,
+            validation=validation,
+            optimizer=make_optimizer,
+            epochs=options.epochs,
+            batch_size=min(options.batch_size, len(train.targets)),
+            order_seed=options.seed,
+            watch=watch,
+            progress=progress,
+            save=saver.offer,
+            stop=stop,
+            **axes,
+        )
+    except Stopped as stopped:
+        raise Stopped(stopped.progress, options.out) from None
+    finally:
+        saver.finish()
+
+
+def _pack(progress: SweepProgress) -> Any:
+    return tuple(map(saving.pack, progress.parts))
+
+
+def _make_write(
+    config: FullConfig, dataset: Dataset
+) -> Callable[[Any, SweepProgress], None] | None:
+    if config.out is None:
+        return None
+    write_checkpoint = make_write_checkpoint(config, dataset)
+
+    def write(tree: Any, progress: SweepProgress) -> None:
+        write_checkpoint(
+            tree,
+            step=sum(int(part.state.models.step[0]) for part in progress.parts),
+            form={"num_parts": progress.num_parts, "parts": list(map(form, progress.parts))},
+            is_finished=progress.is_begun and progress.epoch >= config.epochs,
+        )
+
+    return write
+
+
+def _restore(
+    saved: Saved, model: Model, settings: sweep.Settings, optimizer: sweep.MakeOptimizer
+) -> SweepProgress:
+    """The progress of the sweep of these settings that a checkpoint holds."""
+    forms, num_parts = saved.record["form"]["parts"], saved.record["form"]["num_parts"]
+    parts = sweep.cut(settings, num_parts)[: len(forms)]
+    begun = [
+        begin(jax.eval_shape(lambda p: sweep.init_sweep(model, p, optimizer), part), len(part.seed))
+        for part in parts
+    ]
+    rows = [sweep.row_of_zeros(len(part.seed)) for part in parts]
+    like = tuple(map(like_packed, begun, forms, rows))
+    trees = checkpoint.restore(saved.path, like)
+    return SweepProgress(num_parts=num_parts, parts=tuple(map(unpack, trees, forms, rows)))
 
 
 def group_by_setting(result: SweepResult) -> dict[Setting, np.ndarray]:
@@ -160,7 +239,6 @@ def _keep(setup: Setup, result: SweepResult, groups: dict[Setting, np.ndarray]) 
         accuracy = np.asarray(result.validation_accuracy)
         curves = {str(setting): accuracy[models] for setting, models in groups.items()}
         contents = {
-            "config.json": artifacts.as_json(as_options(setup.config), indent=2),
             "sweep.json": artifacts.as_json(_as_record(result)),
             "params.safetensors": artifacts.as_safetensors(params),
             "curves.png": artifacts.as_sweep_curves(curves, title=_title(setup.config)),

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "funcnet"
 ROWS = [
-    {"base", "files", "derivatives", "source", "notation", "layout", "images"},
+    {"base", "files", "settings", "derivatives", "source", "notation", "layout", "images"},
     {
         "activations",
         "losses",
@@ -23,19 +23,30 @@ ROWS = [
         "roads",
         "diagnosis",
     },
-    {"models", "chain_rule", "tape", "paths", "nonfinite", "probe"},
-    {"training", "artifacts", "backward", "naming", "verdicts"},
-    {"fit", "recording", "sweep", "gradcheck"},
-    {"graph"},
-    {"run", "console", "drawing", "equations"},
-    {"tuning", "render", "trained"},
+    {"models", "chain_rule", "tape", "paths", "nonfinite", "probe", "checkpoint"},
+    {"training", "artifacts", "backward", "naming", "verdicts", "config"},
+    {"fit", "recording", "gradcheck", "setup"},
+    {"graph", "sweep", "saving", "console"},
+    {"divergence", "drawing", "equations"},
+    {"workplace"},
+    {"run", "render"},
+    {"tuning", "trained"},
     {"__init__"},
 ]
 EXCEPTIONS = {
     ("losses", "activations"),  # a loss on logits is a function of the softmax
     ("graph", "render"),  # a graph shows itself: imported where it is printed
 }
-LAZY = {"tensorflow_datasets", "sklearn", "matplotlib", "rich", "safetensors", "tyro", "PIL"}
+LAZY = {
+    "tensorflow_datasets",
+    "sklearn",
+    "matplotlib",
+    "rich",
+    "safetensors",
+    "tyro",
+    "PIL",
+    "orbax",
+}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 

@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import pathlib
+import shutil
 import sys
 
 import hypothesis.strategies as st
@@ -18,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, note, settings
 
 from funcnet import data
-from funcnet.console import run_program
-from funcnet.run import TrainConfig
+from funcnet.config import TrainConfig
+from funcnet.fit import Stopped
+from funcnet.run import run
 
 SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 EXAMPLES = int(os.environ.get("FUNCNET_FUZZ", "30"))
@@ -77,6 +79,9 @@ OPTIONS = {
         "learning_rate=0.1,0.3", "seed=0:3", "seed=0:0", "seed=3:1", "seed=0:1000000000000",
         "l2=0,0.1 scale=1", "scale=-1", "learning_rate=nan", "l2=", "=", "rate=1", "seed=0.5",
     ),
+    "resume": likely(*["stopped"] * 3, "own.npz", "nowhere"),
+    "keep": likely("1", "2", "0"),
+    "on-nonfinite": likely("stop", "skip", "rollback"),
     "quiet": st.just(""),
     "help": st.just(""),
     "unknown": HOSTILE,
@@ -108,25 +113,29 @@ def train():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The working folder, with data of one's own; there is no network."""
-    folder = tmp_path_factory.mktemp("fuzz")
+    outside = tmp_path_factory.mktemp("fuzz")
+    folder = outside / "given"
+    folder.mkdir()
     x = np.random.default_rng(0).normal(size=(60, 2)) + 2 * (np.arange(60) % 2)[:, None]
     np.savez(folder / "own.npz", x_train=x, y_train=np.arange(60) % 2)
     rows = "".join(f"{a},{b},{'cat' if i % 2 else 'dog'}\n" for i, (a, b) in enumerate(x))
     (folder / "own.csv").write_text("a,b,label\n" + rows)
     (folder / "damaged.npz").write_bytes((folder / "own.npz").read_bytes()[:-9])
     (folder / "data").mkdir()
+    config = TrainConfig(dataset=str(folder / "own.npz"), epochs=2, out=folder / "stopped")
+    with pytest.raises(Stopped):
+        run(config, say=lambda line: None, stop=iter([False, True]).__next__)
 
     def refuse(*args, **options):
         raise OSError("no network")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
         patch.setattr("urllib.request.urlopen", refuse)
         patch.setattr(data, "PATIENCE", 1.0)
-        yield folder
+        yield outside
 
 
-def ended(main, arguments):
+def ended(program, arguments):
     """Runs the program; its exit code, and what it wrote to both streams."""
     out, err = io.StringIO(), io.StringIO()
     with (
@@ -137,7 +146,7 @@ def ended(main, arguments):
     ):
         patch.setattr(sys, "argv", ["train.py", *arguments])
         try:
-            run_program(TrainConfig, main)
+            program()
         except SystemExit as end:
             return end.code or 0, out.getvalue(), err.getvalue()
     return 0, out.getvalue(), err.getvalue()
@@ -148,7 +157,10 @@ def ended(main, arguments):
 )
 @given(arguments=command_lines())
 def test_every_command_line_ends_well(train, folder, arguments):
-    code, out, err = ended(train.main, arguments)
+    shutil.rmtree(folder / "tried", ignore_errors=True)
+    shutil.copytree(folder / "given", folder / "tried")  # no example sees what another one left
+    with contextlib.chdir(folder / "tried"):
+        code, out, err = ended(train.program, arguments)
     event(f"exit code {code}")
     note(f"exit code {code}\n{out}\n{err}")
     assert code in (0, 1, 2)
@@ -158,6 +170,6 @@ def test_every_command_line_ends_well(train, folder, arguments):
         assert "test accuracy: " in out or "--help" in arguments
     elif code == 1:
         assert err.startswith("error: ")
-        assert len(err.splitlines()) == 1
+        assert all(line.startswith("  ") for line in err.rstrip("\n").split("\n")[1:])
     else:
         assert err

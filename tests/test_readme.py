@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from funcnet.run import TrainConfig
+from funcnet.config import TrainConfig
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -103,13 +103,14 @@ def test_a_sweep_that_is_cut_gives_the_same_models(examples):
 
 def test_the_models_are_divided_among_the_devices(examples):
     train, validation = examples
-    result = sweep.fit(
+    seen = []
+    sweep.fit(
         MODELS["softmax"], LOSS, train, validation=validation, learning_rates=[0.1, 0.3],
-        seeds=range(2), epochs=1,
+        seeds=range(2), epochs=1, save=seen.append,
     )  # fmt: skip
     assert jax.device_count() == 2
-    parts = [shard.data.shape for shard in result.params.weight.addressable_shards]
-    assert parts == [(2, 10, 64)] * 2
+    weight = seen[-1].parts[0].state.models.params.weight
+    assert [shard.data.shape for shard in weight.addressable_shards] == [(2, 10, 64)] * 2
 
 
 def test_an_l2_weight_shrinks_the_parameters(examples):

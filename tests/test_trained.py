@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 import funcnet as fn
-from funcnet.run import TrainConfig, run
+from funcnet.config import TrainConfig
+from funcnet.run import run
 from funcnet.trained import load_config
 
 PREDICT = str(pathlib.Path(__file__).parents[1] / "scripts" / "predict.py")

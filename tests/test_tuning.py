@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 import funcnet as fn
 from funcnet import sweep
-from funcnet.run import TrainConfig
+from funcnet.config import TrainConfig
 from funcnet.tuning import parse_sweep, tune
 
 

@@ -1,8 +1,5 @@
 """funcnet: 64 softmax models with learning rates of their own, in one compiled program."""
 
-import functools
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,17 +25,19 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
     state = jax.device_put(fn.sweep.init_sweep(model, settings, optax.sgd), divided)
     train, test = (train, test) if task.device == "cpu" else jax.device_put((train, test), whole)
     train_epoch = fn.training.make_train_epoch(step)
-    order = functools.partial(fn.training.epoch_order, seed=0, num_examples=len(data.y_train))
-    epochs = (
-        jax.device_put(fn.training.shuffled(train, order(epoch=epoch)), whole)
-        for epoch in itertools.count()
+    count = len(data.y_train)
+    examples = fn.training.make_segments(
+        train,
+        order=lambda epoch: fn.training.epoch_order(seed=0, epoch=epoch, num_examples=count),
+        size=count,
+        place=whole,
     )
-    now = next(epochs)
+    epoch, now = 0, examples(0, 0)
 
     def train_one_epoch() -> None:
-        nonlocal state, now
+        nonlocal state, epoch, now
         state, info = train_epoch(state, now, batch_size=task.batch_size)
-        now = next(epochs)  # put in order while the device works
+        epoch, now = epoch + 1, examples(epoch + 1, 0)  # put in order while the device works
         _ = np.asarray(info.loss)
 
     def accuracy() -> float:
