@@ -221,10 +221,11 @@ def _moved(
     """By how much the gradient moves when the numbers are rounded to the dtypes of their leaves."""
     epsilon = np.concatenate([np.full(leaf.size, leaf.epsilon) for leaf in at.leaves])
     here = gradient_at(at.pieces())
-    moved = [
-        abs(gradient_at(at.pieces(1 + epsilon * rng.choice([-1.0, 1.0], len(epsilon)))) - here)
-        for _ in range(2)
-    ]
+    with np.errstate(invalid="ignore"):
+        moved = [
+            abs(gradient_at(at.pieces(1 + epsilon * rng.choice([-1.0, 1.0], len(epsilon)))) - here)
+            for _ in range(2)
+        ]
     return np.maximum(*moved)
 
 
@@ -232,13 +233,21 @@ def _vector(pieces: Any) -> np.ndarray:
     return np.concatenate([np.asarray(piece, np.float64) for piece in pieces])
 
 
+def _compiled(function: Callable, args: tuple) -> Any:
+    """What a function returns, compiled if it can be: a compilation an operation takes longer."""
+    try:
+        return jax.jit(function)(*args)
+    except roads.UNTRACEABLE:
+        return function(*args)
+
+
 def _by_hand(hand: Callable, problem: Problem, precision: Precision) -> np.ndarray:
     """The gradient by hand in float64, or in its own precision where it cannot."""
     at = problem.at
     try:
-        gradient = hand(*roads.arguments(at, problem.pieces, wide=precision.wide))
+        gradient = _compiled(hand, roads.arguments(at, problem.pieces, wide=precision.wide))
     except TypeError:
-        gradient = hand(*roads.arguments(at, problem.pieces, wide=False))
+        gradient = _compiled(hand, roads.arguments(at, problem.pieces, wide=False))
     return _hand_vector(at, gradient)
 
 
@@ -365,13 +374,14 @@ def _own_gradients(
     with roads.own_precision():
         if differentiable:
             try:
-                gradient = jax.grad(
+                slope = jax.grad(
                     lambda *args: roads.project(function(*args), onto), at.argnums, allow_int=True
-                )(*args)
+                )
+                gradient = _compiled(slope, args)
                 gradient = gradient[0] if len(at.argnums) == 1 else gradient
                 own["jax.grad"] = roads.as_vector(at, gradient, "jax.grad")
             except roads.UNTRACEABLE:
                 pass
         if hand is not None:
-            own["hand"] = _hand_vector(at, hand(*args))
+            own["hand"] = _hand_vector(at, _compiled(hand, args))
     return own

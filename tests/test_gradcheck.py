@@ -30,7 +30,7 @@ def assert_located(case, report):
     assert case.index in (None, found.index)
     paths = [leaf.path for leaf in report.leaves if leaf.verdict in ("wrong", "nonfinite")]
     assert found.path == paths[0]
-    if case.order == 2:
+    if case.order == 2 or any(map(jnp.iscomplexobj, jax.tree.leaves(case.args))):
         return
     leaves, structure = jax.tree.flatten(case.args[0])
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(case.args[0])]
@@ -46,7 +46,7 @@ def assert_located(case, report):
             slopes.append(float(case.function(args)) / t)
     truth = sum(slopes) / 2
     claimed = found.jax if found.hand is None else found.hand
-    assert not abs(claimed - truth) <= 1e-3 * abs(truth)
+    assert not abs(claimed - truth) <= 1e-4 * abs(truth)
     if case.name != "outside a kink":
         assert found.numerical == pytest.approx(truth, rel=1e-5)
 
