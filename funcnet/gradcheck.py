@@ -22,12 +22,21 @@ from funcnet.probe import (
     Precision,
     Problem,
     element_slopes,
+    lost_slopes,
     precision_of,
     problem_at,
     suspects,
 )
-from funcnet.reports import Finding, GradientReport, LeafReport, whole
-from funcnet.verdicts import Look, hold_own_precision, judge, judge_leaf, name_swaps, skipped
+from funcnet.reports import GradientReport, LeafReport, whole
+from funcnet.verdicts import (
+    Look,
+    finding,
+    hold_own_precision,
+    judge,
+    judge_leaf,
+    name_swaps,
+    skipped,
+)
 
 SAMPLE = 64
 """So many elements of a leaf that is not looked at element by element are."""
@@ -73,15 +82,25 @@ def check_gradients(
     report = _first_order(function, args, hand, numbers, seed, rtol, atol)
     if order == 1 or report.verdict == "fail":
         return report
-    rng = np.random.default_rng(seed)
-    with roads.own_precision():
-        onto = roads.cotangents(jax.grad(function, numbers, allow_int=False)(*args), rng)
-
-    @functools.wraps(function)
-    def slope(*args: Any) -> Any:
-        return roads.project(jax.grad(function, numbers)(*args), onto)
-
+    slope = functools.wraps(function)(_slope_function(function, args, numbers, seed))
     return _first_order(slope, args, None, numbers, seed, rtol, atol)
+
+
+def _slope_function(
+    function: Callable, args: tuple, numbers: tuple[int, ...], seed: int
+) -> Callable[..., Any]:
+    """The gradient of a function, projected on random cotangents as a function is."""
+    rng = np.random.default_rng(seed)
+
+    def gradient(*args: Any) -> Any:
+        return jax.grad(
+            lambda *args: roads.project(function(*args), onto), numbers, allow_int=True
+        )(*args)
+
+    with roads.own_precision():
+        onto = roads.cotangents(function(*args), rng)
+        onto_gradient = roads.cotangents(gradient(*args), rng)
+    return lambda *args: roads.project(gradient(*args), onto_gradient)
 
 
 def assert_gradients(function: Callable, *args: Any, **options: Any) -> None:
@@ -137,7 +156,8 @@ def _first_order(
     precision = precision_of(function, at, onto)
     with precision.context():
         problem = problem_at(function, at, onto, precision, rtol, atol, rng)
-        reverse = _reverse(problem)
+        gradient_at = _reverse(problem)
+        reverse = None if gradient_at is None else gradient_at(problem.pieces)
         by_hand = None if hand is None else _by_hand(hand, problem, precision)
         claimed = by_hand if reverse is None else reverse
         if claimed is None:
@@ -150,9 +170,10 @@ def _first_order(
         found = name_swaps(looks, found, claimed, by_hand)
         if reverse is not None:
             found = _hold_forward(problem, looks, found, claimed, rng)
+        moved = np.zeros_like(claimed) if gradient_at is None else _moved(gradient_at, at, rng)
     own = _own_gradients(function, hand, at, onto, reverse is not None)
     found = iter(
-        hold_own_precision(problem, report, look.leaf, claimed, own)
+        hold_own_precision(problem, report, look.leaf, claimed, own, moved)
         for report, look in zip(found, looks, strict=True)
     )
     leaves = tuple(next(found) if leaf.size else skipped(leaf) for leaf in at.leaves)
@@ -180,30 +201,53 @@ def _without_numbers(at: roads.Point) -> GradientReport:
     return GradientReport(verdict="pass", leaves=tuple(map(skipped, at.leaves)))
 
 
-def _reverse(problem: Problem) -> np.ndarray | None:
+def _reverse(problem: Problem) -> Callable[[Any], np.ndarray] | None:
     """`jax.grad` of φ; in forward mode where reverse mode cannot (a while loop)."""
     tries = [jax.jit(jax.grad(problem.phi)), jax.grad(problem.phi)]
     if len(problem.at.vector) <= ELEMENTWISE:
         tries.append(jax.jacfwd(problem.phi))
     for gradient in tries:
         try:
-            return _vector(gradient(problem.pieces))
+            _ = gradient(problem.pieces)
         except roads.UNTRACEABLE:
             continue
+        return lambda pieces, gradient=gradient: _vector(gradient(pieces))
     return None
+
+
+def _moved(
+    gradient_at: Callable[[Any], np.ndarray], at: roads.Point, rng: np.random.Generator
+) -> np.ndarray:
+    """By how much the gradient moves when the numbers are rounded to the dtypes of their leaves."""
+    epsilon = np.concatenate([np.full(leaf.size, leaf.epsilon) for leaf in at.leaves])
+    here = gradient_at(at.pieces())
+    with np.errstate(invalid="ignore"):
+        moved = [
+            abs(gradient_at(at.pieces(1 + epsilon * rng.choice([-1.0, 1.0], len(epsilon)))) - here)
+            for _ in range(2)
+        ]
+    return np.maximum(*moved)
 
 
 def _vector(pieces: Any) -> np.ndarray:
     return np.concatenate([np.asarray(piece, np.float64) for piece in pieces])
 
 
+def _compiled(function: Callable, args: tuple) -> Any:
+    """What a function returns, compiled if it can be: a compilation an operation takes longer."""
+    try:
+        return jax.jit(function)(*args)
+    except roads.UNTRACEABLE:
+        return function(*args)
+
+
 def _by_hand(hand: Callable, problem: Problem, precision: Precision) -> np.ndarray:
     """The gradient by hand in float64, or in its own precision where it cannot."""
     at = problem.at
     try:
-        gradient = hand(*roads.arguments(at, problem.pieces, wide=precision.wide))
+        gradient = _compiled(hand, roads.arguments(at, problem.pieces, wide=precision.wide))
     except TypeError:
-        gradient = hand(*roads.arguments(at, problem.pieces, wide=False))
+        gradient = _compiled(hand, roads.arguments(at, problem.pieces, wide=False))
     return _hand_vector(at, gradient)
 
 
@@ -267,7 +311,7 @@ def _hold_forward(
     """
     at = problem.at
     v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
-    rounding = 64 * problem.epsilon * abs(problem.middle) * np.sqrt(len(v)) / at.scale
+    lost = np.concatenate([lost_slopes(problem, leaf) for leaf in at.leaves if leaf.size])
 
     def slope(v: Any, low: Any, high: Any) -> Any:
         places = jnp.arange(len(at.vector))
@@ -285,7 +329,11 @@ def _hold_forward(
 
     def off(low: int, high: int) -> bool:
         terms = claimed[low:high] * v[low:high]
-        bar = problem.atol + rounding + 10 * problem.rtol * np.sqrt(np.sum(terms**2))
+        bar = (
+            problem.atol
+            + np.linalg.norm(lost[low:high])
+            + 10 * problem.rtol * np.linalg.norm(terms)
+        )
         return bool(abs(forward(low, high) - terms.sum()) > bar)
 
     def held(look: Look, report: LeafReport) -> LeafReport:
@@ -296,17 +344,18 @@ def _hold_forward(
             middle = (low + high) // 2
             low, high = (low, middle) if off(low, middle) else (middle, high)
         slopes = element_slopes(problem, look.leaf, np.array([low]), claimed)
-        finding = Finding(
-            path=look.leaf.path,
-            index=look.leaf.element(low),
-            jax=forward(low, high) / float(v[low]),
-            hand=None,
+        forward_gradient = claimed.copy()
+        forward_gradient[low] = forward(low, high) / v[low]
+        found = finding(
+            look.leaf,
+            low,
+            {"jax": forward_gradient},
             numerical=float(slopes.value[0]),
             bar=float(slopes.bar[0]),
             road="forward mode",
         )
         looks = "forward mode differs from reverse mode"
-        return report._replace(verdict="wrong", looks_like=looks, findings=(finding,))
+        return report._replace(verdict="wrong", looks_like=looks, findings=(found,))
 
     try:
         return [held(look, report) for look, report in zip(looks, reports, strict=True)]
@@ -325,13 +374,14 @@ def _own_gradients(
     with roads.own_precision():
         if differentiable:
             try:
-                gradient = jax.grad(
+                slope = jax.grad(
                     lambda *args: roads.project(function(*args), onto), at.argnums, allow_int=True
-                )(*args)
+                )
+                gradient = _compiled(slope, args)
                 gradient = gradient[0] if len(at.argnums) == 1 else gradient
                 own["jax.grad"] = roads.as_vector(at, gradient, "jax.grad")
             except roads.UNTRACEABLE:
                 pass
         if hand is not None:
-            own["hand"] = _hand_vector(at, hand(*args))
+            own["hand"] = _hand_vector(at, _compiled(hand, args))
     return own

@@ -29,6 +29,7 @@ class Slopes(NamedTuple):
       right: the slope towards larger arguments.
       kink: whether left and right differ by more than noise and curvature explain.
       steepest: the largest slope seen at any step, the size that a bar is held against.
+      floor: the noise over the largest step: a slope below it cannot be seen.
     """
 
     value: np.ndarray
@@ -37,6 +38,7 @@ class Slopes(NamedTuple):
     right: np.ndarray
     kink: np.ndarray
     steepest: np.ndarray
+    floor: np.ndarray
 
 
 def steps(first: int, count: int) -> Float64[np.ndarray, "steps"]:
@@ -55,6 +57,7 @@ def extrapolate(
     t: Float64[np.ndarray, "steps"],
     *,
     noise: float,
+    rounding: float,
     epsilon: float,
 ) -> Slopes:
     """Slopes at 0 from values at `±t`, with their error bars.
@@ -67,33 +70,50 @@ def extrapolate(
       minus: the values at −t.
       middle: the value at 0.
       t: the steps, each an eighth of the one before.
-      noise: the rounding noise of a value.
+      noise: the noise of a value, measured.
+      rounding: as much of it as rounding alone explains.
       epsilon: the relative precision in which arguments and values are rounded.
 
     >>> t = steps(4, 4)
-    >>> slopes = extrapolate(np.exp(t)[None], np.exp(-t)[None], 1.0, t, noise=1e-16, epsilon=1e-16)
+    >>> precision = {"noise": 1e-16, "rounding": 1e-16, "epsilon": 1e-16}
+    >>> slopes = extrapolate(np.exp(t)[None], np.exp(-t)[None], 1.0, t, **precision)
     >>> bool(abs(slopes.value[0] - 1) < slopes.bar[0] < 1e-11)
     True
     """
     with np.errstate(all="ignore"):
         central = (plus - minus) / (2 * t)
-        rounding = (noise + epsilon * np.maximum(abs(plus), abs(minus))) / t
-        rounding = rounding + epsilon * abs(central) / t
+        last_digits = epsilon * (np.maximum(abs(plus), abs(minus)) + abs(central))
+        noise_of_slope = (noise + last_digits) / t
         right, left = (plus - middle) / t, (middle - minus) / t
-        kink, level = _kinks(right - left, rounding)
-        value, bar = _smallest_bar(central, rounding)
-        sizes = np.where(
-            np.isfinite(right) & np.isfinite(left), np.maximum(abs(right), abs(left)), 0
-        )
-    lines = np.arange(len(value))
+        kink, level = _kinks(right - left, noise_of_slope)
+        value, bar = _smallest_bar(central, noise_of_slope)
+        sizes = np.where(np.isfinite(left) & np.isfinite(right), np.fmax(abs(left), abs(right)), 0)
+        left, right = _sides(left, right, level)
     return Slopes(
         value=value,
         bar=bar,
-        left=left[lines, level],
-        right=right[lines, level],
+        left=left,
+        right=right,
         kink=kink,
         steepest=sizes.max(axis=1),
+        floor=np.fmin.reduce((rounding + last_digits) / t, axis=1),
     )
+
+
+def _sides(left: np.ndarray, right: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The slopes of both sides at these steps; at a jump those of the side without it.
+
+    The slope over a jump grows as the step shrinks, by 8.
+    """
+    lines = np.arange(len(level))
+    sides, jumps = [], []
+    for side in (left, right):
+        before, at = side[lines, np.maximum(level - 1, 0)], side[lines, level]
+        sides.append(at)
+        jumps.append((level > 0) & (abs(at) > 4 * abs(before)) & (abs(before) > 0))
+    none = np.full(len(level), np.nan)
+    instead = np.where(jumps[1], none, sides[1]), np.where(jumps[0], none, sides[0])
+    return np.where(jumps[0], instead[0], sides[0]), np.where(jumps[1], instead[1], sides[1])
 
 
 def _smallest_bar(

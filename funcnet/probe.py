@@ -25,6 +25,10 @@ NUMBERS = 2**23
 """and fewer where an array of them would have more numbers than this."""
 
 
+COARSE = 1e-10
+"""A relative precision beyond this is not that of float64."""
+
+
 class Precision(NamedTuple):
     """How a function is evaluated at numbers of float64.
 
@@ -54,10 +58,13 @@ class Problem(NamedTuple):
       pieces: where it is looked at.
       values: `(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ place < high`, a value a line.
       middle: `φ(x)`.
-      noise: the rounding noise of a value.
+      noise: the noise of a value, measured.
+      rounding: as much of it as rounding alone explains.
       epsilon: the relative precision that the function computes in.
+      resolution: the one that the values along lines are computed in.
       rtol: the relative difference that is none.
       atol: the absolute one.
+      held: the shapes of the arrays that the function holds, beside its arguments.
     """
 
     at: roads.Point
@@ -66,24 +73,39 @@ class Problem(NamedTuple):
     values: Callable[..., np.ndarray]
     middle: float
     noise: float
+    rounding: float
     epsilon: float
+    resolution: float
     rtol: float
     atol: float
+    held: set[tuple[int, ...]]
 
 
 def precision_of(function: Callable, at: roads.Point, onto: Sequence[np.ndarray]) -> Precision:
-    """The first precision that the function takes its arguments in; a fine one before a coarse."""
-    coarse = []
+    """The first precision that the function takes its arguments in.
+
+    Before the others, one in which it can be differentiated, and computes finely.
+    """
+    taken = []
     for precision in PRECISIONS:
         with precision.context():
             try:
-                phi, _ = _compiled(_scalar(function, at, onto, precision), _pieces(at))
-                if _precision_and_width(phi, at)[0] < 1e-10:
-                    return precision
+                phi, _ = _compiled(_scalar(function, at, onto, precision), at.pieces())
             except roads.UNTRACEABLE:
                 continue
-            coarse.append(precision)
-    return coarse[0] if coarse else PRECISIONS[-1]
+            coarse = _read(phi, at).precision > COARSE
+            taken.append((not _is_differentiable(phi, at), coarse, precision))
+            if taken[-1][:2] == (False, False):
+                break
+    return min(taken, key=lambda rated: rated[:2], default=(0, 0, PRECISIONS[-1]))[-1]
+
+
+def _is_differentiable(phi: Callable, at: roads.Point) -> bool:
+    try:
+        _ = jax.jit(jax.grad(phi)).lower(at.pieces())
+    except roads.UNTRACEABLE:
+        return False
+    return True
 
 
 def problem_at(
@@ -96,26 +118,27 @@ def problem_at(
     rng: np.random.Generator,
 ) -> Problem:
     """The problem, under the configuration of its precision."""
-    pieces = _pieces(at)
+    pieces = at.pieces()
     phi, middle = _compiled(_scalar(function, at, onto, precision), pieces)
-    epsilon, width = _precision_and_width(phi, at)
+    epsilon, width, held = _read(phi, at)
+    fine, middle, rounding, resolution = _finely(phi, pieces, middle, epsilon)
     blocks = _blocks(at.leaves)
-    values = _values_along(phi, at, pieces, blocks, int(np.clip(NUMBERS // width, 1, LINES)))
+    values = _values_along(fine, at, pieces, blocks, int(np.clip(NUMBERS // width, 1, LINES)))
+    measured = max(_noise(values, at, block, resolution, rng) for block in blocks)
     return Problem(
         at=at,
         phi=phi,
         pieces=pieces,
         values=values,
         middle=middle,
-        noise=4 * max(_noise(values, at, block, epsilon, rng) for block in blocks),
+        noise=max(4 * measured, rounding),
+        rounding=rounding,
         epsilon=epsilon,
+        resolution=resolution,
         rtol=max(np.sqrt(epsilon), 1e-7) if rtol is None else rtol,
         atol=0.0 if atol is None else atol,
+        held=held,
     )
-
-
-def _pieces(at: roads.Point) -> tuple[Any, ...]:
-    return tuple(jnp.asarray(at.vector[leaf.places], jnp.float64) for leaf in at.leaves)
 
 
 def _scalar(
@@ -137,13 +160,49 @@ def _compiled(phi: Callable, pieces: Sequence[Any]) -> tuple[Callable, float]:
         return phi, float(phi(pieces))
 
 
-def _precision_and_width(phi: Callable, at: roads.Point) -> tuple[float, int]:
-    """The precision that φ computes in, and the size of its largest array."""
+class Read(NamedTuple):
+    """What φ's program says: its precision, the size of its largest array, what it holds."""
+
+    precision: float
+    width: int
+    held: set[tuple[int, ...]]
+
+
+def _read(phi: Callable, at: roads.Point) -> Read:
     try:
-        program = jax.make_jaxpr(phi)(_pieces(at)).jaxpr
+        program = jax.make_jaxpr(phi)(at.pieces()).jaxpr
     except roads.UNTRACEABLE:
-        return float(np.finfo(np.float64).eps), len(at.vector)
-    return programs.lowest_precision(program), programs.widest(program)
+        return Read(float(np.finfo(np.float64).eps), len(at.vector), set())
+    return Read(
+        precision=programs.lowest_precision(program),
+        width=programs.widest(program),
+        held=programs.held(program),
+    )
+
+
+def _finely(
+    phi: Callable, pieces: Sequence[Any], middle: float, epsilon: float
+) -> tuple[Callable, float, float, float]:
+    """φ for values along lines, in float64 throughout; its value, its rounding and its precision.
+
+    A function that rounds to less inside is rewritten, if it can be and has the same value.
+    """
+    try:
+        program = jax.make_jaxpr(phi)(pieces)
+        rounding = programs.rounding(program, pieces)
+    except roads.UNTRACEABLE:
+        return phi, middle, epsilon * abs(middle), epsilon
+    if epsilon < COARSE:
+        return phi, middle, rounding, epsilon
+    try:
+        wide = jax.jit(programs.widened(program))
+        value = float(wide(*pieces)[0])
+        if abs(value - middle) <= 4 * rounding + 4 * epsilon * abs(middle):
+            rounding = programs.rounding(jax.make_jaxpr(wide)(*pieces), pieces)
+            return lambda moved: wide(*moved)[0], value, rounding, float(jnp.finfo(float).eps)
+    except roads.UNTRACEABLE:
+        pass
+    return phi, middle, rounding, epsilon
 
 
 def _blocks(leaves: Sequence[roads.Leaf]) -> list[range]:
@@ -227,7 +286,7 @@ def _noise(
     """The rounding noise of φ along a random line of the block."""
     v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
     spacings = np.sqrt(epsilon) / np.array([[1.0], [64.0], [4096.0]])
-    t = spacings * np.arange(-4, 5)
+    t = spacings * np.arange(1, 10)  # beside the point, where a function may jump
     ends = np.full(t.size, at.leaves[block.start].start), np.full(t.size, _end(at, block))
     return numerical.rounding_noise(values(v, *ends, t.ravel()).reshape(t.shape))
 
@@ -246,7 +305,8 @@ def _slopes(
         problem.middle,
         t,
         noise=problem.noise,
-        epsilon=problem.epsilon,
+        rounding=problem.rounding,
+        epsilon=problem.resolution,
     )
 
 
@@ -255,6 +315,17 @@ def _scales(x: np.ndarray) -> np.ndarray:
     own = abs(x)
     largest = own.max() or 1.0
     return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
+
+
+def lost_slopes(problem: Problem, leaf: roads.Leaf) -> np.ndarray:
+    """What rounding may move the gradient by, for each number of a leaf."""
+    return (
+        64
+        * problem.rounding
+        * problem.epsilon
+        / problem.resolution
+        / _scales(problem.at.vector[leaf.places])
+    )
 
 
 def element_slopes(
@@ -266,7 +337,7 @@ def element_slopes(
     """
     x = problem.at.vector[leaf.places]
     scales, own = _scales(x), np.where(x != 0, abs(x), 2.0**-40 * _scales(x))
-    coarse = problem.epsilon > 1e-10
+    coarse = problem.resolution > COARSE
     quick = (scales, 2 if coarse else 7, 3)
     careful = [(scales, 1 if coarse else 4, 8), (own, 2, 8), (np.maximum(scales, 1.0), 2, 8)]
     best = _along(problem, leaf, places, *quick)

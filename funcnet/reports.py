@@ -14,6 +14,7 @@ class Finding:
     Attributes:
       path: its leaf.
       index: its place in the leaf.
+      part: ".real" or ".imag" of a complex one.
       jax: what `jax.grad` says.
       hand: what the gradient by hand says, or None.
       numerical: what numerical differentiation says.
@@ -28,6 +29,7 @@ class Finding:
     numerical: float
     bar: float
     road: str
+    part: str = ""
 
     def __str__(self) -> str:
         """The element, its three values, and the road that is off."""
@@ -35,7 +37,7 @@ class Finding:
         hand = "" if self.hand is None else f", hand {self.hand:.6g}"
         road = "" if self.road == "none" else f"; {self.road} disagrees"
         return (
-            f"{self.path}{place}: jax {self.jax:.6g}{hand}, "
+            f"{self.path}{place}{self.part}: jax {self.jax:.6g}{hand}, "
             f"numerical {self.numerical:.6g} ± {self.bar:.1e}{road}"
         )
 

@@ -46,6 +46,20 @@ class Leaf(NamedTuple):
         number = (place - self.start) // self.parts
         return tuple(int(i) for i in np.unravel_index(number, self.shape))
 
+    def part(self, place: int) -> tuple[str, int]:
+        """Which part of a complex element is at a place, and the sign of that part of `jax.grad`.
+
+        The vector of a gradient holds `∂f/∂x` and `∂f/∂y`; `jax.grad` is `∂f/∂x − i ∂f/∂y`.
+        """
+        if self.parts == 1:
+            return "", 1
+        return (".imag", -1) if (place - self.start) % 2 else (".real", 1)
+
+    @property
+    def epsilon(self) -> float:
+        """The relative precision of its numbers."""
+        return float(jnp.finfo(self.dtype).eps) if self.size else 0.0
+
     @property
     def parts(self) -> int:
         """How many real numbers make one element."""
@@ -71,6 +85,11 @@ class Point(NamedTuple):
     def scale(self) -> float:
         """The largest of the numbers, 1 where all are 0."""
         return float(np.max(abs(self.vector))) or 1.0
+
+    def pieces(self, factor: Any = 1.0) -> tuple[Array, ...]:
+        """The numbers times a factor, a float64 array a leaf."""
+        moved = self.vector * factor
+        return tuple(jnp.asarray(moved[leaf.places], jnp.float64) for leaf in self.leaves)
 
 
 UNTRACEABLE = (TypeError, ValueError, NotImplementedError, jax.errors.JAXTypeError)

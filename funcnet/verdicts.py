@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from funcnet import diagnosis, numerical, roads
-from funcnet.probe import Problem, element_slopes
+from funcnet.probe import Problem, element_slopes, lost_slopes
 from funcnet.reports import MOST_FINDINGS, Finding, LeafReport
+
+LOST = 256
+"""A slope of so many times the noise over the largest step is lost in it."""
 
 
 class Look(NamedTuple):
@@ -32,21 +34,20 @@ class Look(NamedTuple):
 
 def judge(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
     """A verdict for each element: "wrong" only outside tolerance and bar, "noisy" in a wide bar."""
-    value, bar, left, right, kink, steepest = slopes
+    value, bar, left, right, kink, steepest, floor = slopes
     atol, rtol = problem.atol, problem.rtol
     size = np.maximum(abs(value), abs(claimed))
     steep = np.maximum(size, steepest)
     in_leaf = np.max(abs(value[np.isfinite(bar)]), initial=0)
-    rounding = 64 * problem.epsilon * max(abs(problem.middle), 1e-300) / problem.at.scale
     with np.errstate(all="ignore"):
         close = abs(claimed - value) <= atol + rtol * size + 2 * bar
         room = atol + rtol * np.maximum(abs(left), abs(right)) + bar * kink
         between = np.minimum(left, right) - room <= claimed
         between &= claimed <= np.maximum(left, right) + room
-    narrow = bar <= atol + max(100 * rtol, 1e-4) * np.maximum(steep, 1e-2 * in_leaf)
-    narrow &= bar <= atol + 0.05 * np.maximum(steep, in_leaf)
+    narrow = bar <= atol + np.clip(100 * rtol, 1e-4, 0.05) * np.maximum(steep, in_leaf)
+    narrow &= bar <= atol + 0.05 * np.maximum(steep, 2e-5 * in_leaf)
     still = (claimed == 0) & (steepest == 0)
-    lost = (size <= rounding) & close
+    lost = close & (np.maximum(size, bar) <= LOST * floor)
     return np.select(
         [~np.isfinite(claimed), kink & between, ~close & np.isfinite(bar), narrow | still | lost],
         ["nonfinite", "kink", "wrong", "match"],
@@ -115,29 +116,30 @@ def _leaf_report(
     refused = verdict in ("wrong", "nonfinite")
     bad = (codes == verdict) & (verdict != "match")
     gap = abs(shown[places] - slopes.value)
-    gap = np.where(np.isfinite(gap) & np.isin(codes, ["match", "wrong"]), gap, 0)
+    seen = abs(shown[places]) > LOST * slopes.floor
+    gap = np.where(np.isfinite(gap) & np.isin(codes, ["match", "wrong"]) & seen, gap, 0)
     largest = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0) or 1.0
+    roads_there = {"jax": claimed, "hand": hand}
     findings = tuple(
-        Finding(
-            path=leaf.path,
-            index=leaf.element(int(places[i])),
-            jax=float(claimed[places[i]]),
-            hand=None if hand is None else float(hand[places[i]]),
+        finding(
+            leaf,
+            int(places[i]),
+            roads_there,
             numerical=float(slopes.value[i]),
             bar=float(slopes.bar[i]),
             road=road if refused else "none",
         )
         for i in np.flatnonzero(bad)[:MOST_FINDINGS]
     )
-    looks = diagnosis.looks_like(
-        shown[places],
-        slopes.value,
-        bad,
+    evidence = diagnosis.Evidence(
+        claimed=shown[places],
+        truth=slopes.value,
+        wrong=bad,
         x=problem.at.vector[places],
-        indices=(places - leaf.start) // leaf.parts,
+        numbers=places - leaf.start,
         whole=shown[leaf.places],
         shape=leaf.shape,
-        batch_sizes=_batch_sizes(problem.at.args),
+        batch_sizes=_batch_sizes(problem) if refused else (),
     )
     return LeafReport(
         path=leaf.path,
@@ -146,8 +148,32 @@ def _leaf_report(
         checked=look.checked,
         verdict=verdict,
         error=float(np.max(gap, initial=0) / largest),
-        looks_like=looks if refused else None,
+        looks_like=diagnosis.looks_like(evidence) if refused else None,
         findings=findings,
+    )
+
+
+def finding(
+    leaf: roads.Leaf,
+    place: int,
+    gradients: Mapping[str, np.ndarray | None],
+    *,
+    numerical: float,
+    bar: float,
+    road: str,
+) -> Finding:
+    """What the roads say at a place of the vector; of a complex gradient as JAX conjugates it."""
+    part, sign = leaf.part(place)
+    jax, hand = (gradients.get(name) for name in ("jax", "hand"))
+    return Finding(
+        path=leaf.path,
+        index=leaf.element(place),
+        part=part,
+        jax=float("nan") if jax is None else sign * float(jax[place]),
+        hand=None if hand is None else sign * float(hand[place]),
+        numerical=sign * numerical,
+        bar=bar,
+        road=road,
     )
 
 
@@ -160,7 +186,7 @@ def name_swaps(
     """The reports, and of a wrong leaf whether it has the gradient of another leaf instead."""
 
     def named(look: Look, report: LeafReport) -> LeafReport:
-        explained = report.looks_like is not None and not report.looks_like.endswith("are off")
+        explained = not (report.looks_like or "").startswith("wrong")
         if report.verdict != "wrong" or explained:
             return report
         shown = hand if hand is not None and report.findings[0].road == "hand" else claimed
@@ -168,19 +194,18 @@ def name_swaps(
             if other is look or other.leaf.shape != look.leaf.shape:
                 continue
             truth = other.slopes.value
-            if truth.any() and diagnosis.close(shown[other.places + _offset(other, look)], truth):
+            there = shown[other.places - other.leaf.start + look.leaf.start]
+            if truth.any() and np.max(abs(there - truth)) <= 1e-3 * np.max(abs(truth)):
                 return report._replace(looks_like=f"the gradient of {other.leaf.path}")
         return report
 
     return [named(look, report) for look, report in zip(looks, reports, strict=True)]
 
 
-def _offset(one: Look, other: Look) -> int:
-    return other.leaf.start - one.leaf.start
-
-
-def _batch_sizes(args: tuple) -> list[int]:
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(args) if hasattr(leaf, "shape")]
+def _batch_sizes(problem: Problem) -> list[int]:
+    """The leading axes, and the sizes, of the arrays that a function takes or holds."""
+    arrays = [leaf for leaf in jax.tree.leaves(problem.at.args) if hasattr(leaf, "shape")]
+    shapes = [*map(np.shape, arrays), *problem.held]
     return sorted({shape[0] for shape in shapes if shape} | {int(np.prod(s)) for s in shapes})
 
 
@@ -190,20 +215,27 @@ def hold_own_precision(
     leaf: roads.Leaf,
     claimed: np.ndarray,
     own: Mapping[str, np.ndarray],
+    moved: np.ndarray,
 ) -> LeafReport:
-    """A gradient in the leaf's own dtype against the one in float64, which was checked."""
-    if report.verdict not in ("match", "kink"):
+    """A gradient in the leaf's own dtype against the one in float64, which was checked.
+
+    What rounding the arguments moves the gradient by is no error of its own.
+    """
+    if report.verdict in ("wrong", "nonfinite"):
         return report
     largest = np.max(abs(claimed[leaf.places]))
-    epsilon = float(jnp.finfo(leaf.dtype).eps)
-    rounding = 64 * epsilon * abs(problem.middle) / problem.at.scale
+    epsilon = max(leaf.epsilon, problem.epsilon)
+    lost = lost_slopes(problem, leaf) * epsilon / problem.epsilon
+    rounding = 16 * moved[leaf.places] + 4 * np.sqrt(epsilon) * largest
+    size = max(largest, np.max(lost)) or 1.0
     for road, gradient in own.items():
         gap = abs(gradient[leaf.places] - claimed[leaf.places])
-        bad = ~(gap <= rounding + 4 * np.sqrt(epsilon) * largest)
+        bad = ~(gap <= rounding + lost)
         if bad.any():
             place = leaf.start + int(np.flatnonzero(bad)[0])
             return _rounded(report, leaf, place, road, claimed, own)
-        report = report._replace(error=max(report.error, float(np.max(gap) / (largest or 1.0))))
+        report = report._replace(error=max(report.error, float(np.max(gap) / size)))
+        lost = np.minimum(lost, 8 * np.max(gap) + lost / 1024)  # by hand no worse than jax.grad
     return report
 
 
@@ -217,15 +249,8 @@ def _rounded(
 ) -> LeafReport:
     """The record of a leaf whose gradient is right in float64 only."""
     finite = bool(np.isfinite(own[road][place]))
-    finding = Finding(
-        path=leaf.path,
-        index=leaf.element(place),
-        jax=float(own.get("jax.grad", claimed)[place]),
-        hand=float(own["hand"][place]) if "hand" in own else None,
-        numerical=float(claimed[place]),
-        bar=0.0,
-        road=road,
-    )
-    verdict = "nonfinite" if not finite else "wrong" if road == "hand" else "noisy"
-    looks = f"right in float64, not in {leaf.dtype}: rounding"
-    return report._replace(verdict=verdict, looks_like=looks, findings=(finding,))
+    there = {"jax": own.get("jax.grad", claimed), "hand": own.get("hand")}
+    found = finding(leaf, place, there, numerical=float(claimed[place]), bar=0.0, road=road)
+    verdict = "wrong" if finite else "nonfinite"
+    looks = f"right in float64, not in {leaf.dtype}"
+    return report._replace(verdict=verdict, looks_like=looks, findings=(found,))

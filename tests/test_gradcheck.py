@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 
 import funcnet as fn
 
-UNDECIDED = {"floor"}  # right, and not yet told from noise
-
 
 @pytest.mark.parametrize("case", gauntlet.CASES, ids=lambda case: case.name)
-def test_gauntlet(case, request):
-    if case.name in UNDECIDED:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="right, but undecided"))
+def test_gauntlet(case):
     report = fn.check_gradients(case.function, *case.args, hand=case.hand, order=case.order)
     assert report.verdict == ("pass" if case.right else "fail"), str(report)
     if case.looks_like:
@@ -34,7 +30,7 @@ def assert_located(case, report):
     assert case.index in (None, found.index)
     paths = [leaf.path for leaf in report.leaves if leaf.verdict in ("wrong", "nonfinite")]
     assert found.path == paths[0]
-    if case.order == 2:
+    if case.order == 2 or any(map(jnp.iscomplexobj, jax.tree.leaves(case.args))):
         return
     leaves, structure = jax.tree.flatten(case.args[0])
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(case.args[0])]
@@ -50,7 +46,7 @@ def assert_located(case, report):
             slopes.append(float(case.function(args)) / t)
     truth = sum(slopes) / 2
     claimed = found.jax if found.hand is None else found.hand
-    assert not abs(claimed - truth) <= 1e-3 * abs(truth)
+    assert not abs(claimed - truth) <= 1e-4 * abs(truth)
     if case.name != "outside a kink":
         assert found.numerical == pytest.approx(truth, rel=1e-5)
 
