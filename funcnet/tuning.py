@@ -44,7 +44,7 @@ class Setting(NamedTuple):
     scale: float
 
     def __str__(self) -> str:
-        """As a legend names it."""
+        """As a sentence names it."""
         return f"learning rate {self.learning_rate:g}, l2 {self.l2:g}, scale {self.scale:g}"
 
 
@@ -237,7 +237,7 @@ def _keep(setup: Setup, result: SweepResult, groups: dict[Setting, np.ndarray]) 
     folder = setup.config.out
     if folder is not None:
         accuracy = np.asarray(result.validation_accuracy)
-        curves = {str(setting): accuracy[models] for setting, models in groups.items()}
+        curves = {_label(setting, groups): accuracy[models] for setting, models in groups.items()}
         contents = {
             "sweep.json": artifacts.as_json(_as_record(result)),
             "params.safetensors": artifacts.as_safetensors(params),
@@ -247,6 +247,19 @@ def _keep(setup: Setup, result: SweepResult, groups: dict[Setting, np.ndarray]) 
         for name, content in contents.items():
             write_whole(folder / name, content)
     return summary
+
+
+def _label(setting: Setting, settings: Iterable[Setting]) -> str:
+    """What distinguishes a setting from the others, for a legend.
+
+    >>> settings = [Setting(0.1, 0, 1), Setting(0.3, 0, 1)]
+    >>> _label(settings[1], settings)
+    'learning rate 0.3'
+    """
+    columns = zip(Setting._fields, setting, zip(*settings, strict=True), strict=True)
+    differing = [(name, value) for name, value, column in columns if len(set(column)) > 1]
+    parts = differing or [("learning_rate", setting.learning_rate)]
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in parts)
 
 
 def _as_record(result: SweepResult) -> dict[str, Any]:
