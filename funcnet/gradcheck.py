@@ -312,43 +312,24 @@ def _hold_forward(
     at = problem.at
     v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
     lost = np.concatenate([lost_slopes(problem, leaf) for leaf in at.leaves if leaf.size])
-
-    def slope(v: Any, low: Any, high: Any) -> Any:
-        places = jnp.arange(len(at.vector))
-        v = jnp.where((low <= places) & (places < high), v, 0.0)
-        return jax.jvp(problem.phi, (problem.pieces,), (tuple(v[l.places] for l in at.leaves),))[1]
-
-    v_there = jnp.asarray(v, jnp.float64)
-    compiled = jax.jit(slope)
-
-    def forward(low: int, high: int) -> float:
-        try:
-            return float(compiled(v_there, low, high))
-        except jax.errors.ConcretizationTypeError:
-            return float(slope(v_there, low, high))
+    forward = _forward_along(problem, v)
 
     def off(low: int, high: int) -> bool:
-        terms = claimed[low:high] * v[low:high]
-        bar = (
-            problem.atol
-            + np.linalg.norm(lost[low:high])
-            + 10 * problem.rtol * np.linalg.norm(terms)
-        )
+        terms, rounding = claimed[low:high] * v[low:high], np.linalg.norm(lost[low:high])
+        bar = problem.atol + rounding + 10 * problem.rtol * np.linalg.norm(terms)
         return bool(abs(forward(low, high) - terms.sum()) > bar)
 
     def held(look: Look, report: LeafReport) -> LeafReport:
         low, high = look.leaf.start, look.leaf.start + look.leaf.size
         if report.verdict not in ("match", "kink") or not off(low, high):
             return report
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if off(low, middle) else (middle, high)
-        slopes = element_slopes(problem, look.leaf, np.array([low]), claimed)
+        place = _bisected(off, low, high)
+        slopes = element_slopes(problem, look.leaf, np.array([place]), claimed)
         forward_gradient = claimed.copy()
-        forward_gradient[low] = forward(low, high) / v[low]
+        forward_gradient[place] = forward(place, place + 1) / v[place]
         found = finding(
             look.leaf,
-            low,
+            place,
             {"jax": forward_gradient},
             numerical=float(slopes.value[0]),
             bar=float(slopes.bar[0]),
@@ -361,6 +342,38 @@ def _hold_forward(
         return [held(look, report) for look, report in zip(looks, reports, strict=True)]
     except roads.UNTRACEABLE:
         return reports
+
+
+def _forward_along(problem: Problem, v: np.ndarray) -> Callable[[int, int], float]:
+    """`(low, high) -> J v`, in forward mode, v cut to `low ≤ place < high`."""
+
+    def slope(v: Any, low: Any, high: Any) -> Any:
+        places = jnp.arange(len(v))
+        v = jnp.where((low <= places) & (places < high), v, 0.0)
+        tangents = tuple(v[leaf.places] for leaf in problem.at.leaves)
+        return jax.jvp(problem.phi, (problem.pieces,), (tangents,))[1]
+
+    on_device, compiled = jnp.asarray(v, jnp.float64), jax.jit(slope)
+
+    def forward(low: int, high: int) -> float:
+        try:
+            return float(compiled(on_device, low, high))
+        except jax.errors.ConcretizationTypeError:
+            return float(slope(on_device, low, high))
+
+    return forward
+
+
+def _bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
+    """A place of `low ≤ place < high` that is off, as the whole range is.
+
+    >>> _bisected(lambda low, high: low <= 6 < high, 0, 10)
+    6
+    """
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if off(low, middle) else (middle, high)
+    return low
 
 
 def _own_gradients(

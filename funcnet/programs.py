@@ -230,7 +230,7 @@ def _called(equation: jex.JaxprEqn) -> jex.ClosedJaxpr:
     """The program that a call calls."""
     programs = (jex.ClosedJaxpr, jex.Jaxpr)
     (inner,) = [value for value in equation.params.values() if isinstance(value, programs)]
-    return jex.ClosedJaxpr(inner, ()) if isinstance(inner, jex.Jaxpr) else inner
+    return inner if isinstance(inner, jex.ClosedJaxpr) else jex.ClosedJaxpr(inner, ())
 
 
 def _run(

@@ -65,14 +65,17 @@ class LeafReport(NamedTuple):
     looks_like: str | None = None
     findings: tuple[Finding, ...] = ()
 
-    def __str__(self) -> str:
-        """A row, and below it what a wrong gradient looks like and its findings."""
-        row = (
-            f"{self.path:<24} {self.dtype!s:>9}{list(self.shape)!s:<12} {self.verdict:<9} "
-            f"error {self.error:.1e}  {self.checked}"
-        )
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """A row of the table: path, type, verdict, error, and how it was looked at."""
+        kind = f"{self.dtype}{list(self.shape)}"
+        return self.path, kind, self.verdict, f"error {self.error:.1e}", self.checked
+
+    @property
+    def details(self) -> list[str]:
+        """The lines below the row: what a wrong gradient looks like, and its findings."""
         looks = [f"  looks like: {self.looks_like}"] * bool(self.looks_like)
-        return "\n".join([row, *looks, *(f"  {finding}" for finding in self.findings)])
+        return [*looks, *(f"  {finding}" for finding in self.findings)]
 
 
 class GradientReport(NamedTuple):
@@ -100,8 +103,13 @@ class GradientReport(NamedTuple):
 
     def __str__(self) -> str:
         """The verdict, the leaves and the remarks."""
-        lines = "\n".join(map(str, [*self.leaves, *self.remarks])).replace("\n", "\n  ")
-        return f"gradient check: {self.verdict}\n  {lines}"
+        rows = [leaf.cells for leaf in self.leaves]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"gradient check: {self.verdict}"]
+        for leaf, cells in zip(self.leaves, rows, strict=True):
+            lines.append("  ".join(map(str.ljust, cells, widths)).rstrip())
+            lines += leaf.details
+        return "\n  ".join([*lines, *self.remarks])
 
 
 def whole(leaves: tuple[LeafReport, ...]) -> str:
