@@ -11,6 +11,7 @@ A sweep leaves the best model's parameters, and sweep.json, a record a model, fo
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,12 +23,21 @@ from funcnet.base import Params
 
 
 def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
-    r"""A record as a line of JSON.
+    r"""A record as a line of JSON; numbers that are not finite, which JSON lacks, are null.
 
-    >>> as_json({"epoch": 1, "train_loss": 0.25})
-    b'{"epoch": 1, "train_loss": 0.25}\n'
+    >>> as_json({"epoch": 1, "train_loss": 0.25, "test_loss": float("nan")})
+    b'{"epoch": 1, "train_loss": 0.25, "test_loss": null}\n'
     """
-    return (json.dumps(record, indent=indent) + "\n").encode()
+    return (json.dumps(_finite(record), indent=indent, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    """The value, each number that is not finite in it replaced by `None`."""
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def as_safetensors(params: Params) -> bytes:

@@ -167,7 +167,8 @@ def _describe_model(config: FullConfig, model: Model) -> str:
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     layers = "".join(f" {units}" for units in config.hidden or ())
     activation = f" {config.activation}" if config.activation else ""
+    rate = "" if config.sweep is not None else f" learning rate {config.learning_rate:g},"
     return (
         f"{config.model}{layers}{activation}, {count:,} parameters; {config.loss}, "
-        f"{config.optimizer}, learning rate {config.learning_rate:g}, batch {config.batch_size}"
+        f"{config.optimizer},{rate} batch {config.batch_size}"
     )

@@ -40,6 +40,13 @@ def test_the_best_setting_is_kept_and_tested_once(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_model_that_diverges_leaves_records_that_every_reader_takes(tmp_path):
+    tune(TrainConfig(sweep=("learning_rate=0.3,1e38",), epochs=2, out=tmp_path), say=lambda _: None)
+    losses = json.loads((tmp_path / "sweep.json").read_text(), parse_constant=pytest.fail)
+    assert losses["train_loss"][0][-1] > 0
+    assert losses["train_loss"][1][-1] is None
+
+
 def test_the_models_are_compared_on_examples_they_do_not_learn_from(monkeypatch):
     """And never on the test examples."""
     seen = {}
