@@ -217,7 +217,7 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
         def step_on(state: State, start: Array) -> tuple[State, StepInfo]:
             return step(state, jax.tree.map(lambda a: slice_of(a, start, batch_size), on_device))
 
-        _check_examples(examples, batch_size)
+        check_examples(examples, batch_size)
         on_device = jax.tree.map(jnp.asarray, examples)
         batch_size = min(batch_size, len(examples.targets))
         num_full, rest = divmod(len(examples.targets), batch_size)
@@ -240,9 +240,20 @@ def shuffled(examples: Examples, order: Int[ArrayLike, "order"]) -> Examples:
 
     >>> shuffled(Examples(inputs=np.eye(2), targets=np.array([3, 4])), np.array([1, 0])).targets
     array([4, 3])
+
+    Raises:
+      ValueError: there are no examples, or not as many inputs as targets.
+      IndexError: the order names an example that there isn't.
     """
+    check_examples(examples)
+    count, indices = len(examples.targets), np.asarray(order)
+    if indices.size and not -count <= indices.min() <= indices.max() < count:
+        raise IndexError(
+            f"order: expected indices of {count} examples; "
+            f"got some from {indices.min()} to {indices.max()}."
+        )
     return jax.tree.map(
-        lambda a: a[order] if isinstance(a, jax.Array) else _take(a, order), examples
+        lambda a: a[indices] if isinstance(a, jax.Array) else _take(a, indices), examples
     )
 
 
@@ -277,9 +288,8 @@ ALIGNMENT = 64
 """An array of NumPy at a multiple of so many bytes is one of JAX on a CPU without being copied."""
 
 
-def _take(array: np.ndarray, order: Int[ArrayLike, "order"]) -> np.ndarray:
-    """`array[order]`, aligned."""
-    rows = np.asarray(order)
+def _take(array: np.ndarray, rows: Int[np.ndarray, "rows"]) -> np.ndarray:
+    """`array[rows]`, aligned."""
     shape = (len(rows), *array.shape[1:])
     num_bytes = math.prod(shape) * array.itemsize
     memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
@@ -320,7 +330,7 @@ def evaluate(
     >>> print(f"{result.correct} of {result.examples}, loss {result.loss:.4f}")
     2 of 3, loss 3.0002
     """
-    _check_examples(examples, batch_size)
+    check_examples(examples, batch_size)
 
     def evaluate_one(example: Examples) -> tuple[Array, Array]:
         logits = apply(params, example.inputs)
@@ -332,11 +342,21 @@ def evaluate(
     )
 
 
-def _check_examples(examples: Examples, batch_size: int) -> None:
+def check_examples(examples: Examples, batch_size: int = 1, *, name: str = "examples") -> None:
+    """Refuses examples that can't be learnt from in batches of this size.
+
+    >>> check_examples(Examples(inputs=np.eye(3), targets=np.array([0, 1])))
+    Traceback (most recent call last):
+    ...
+    ValueError: examples: expected one target for each input, and some; got 3 inputs and 2 targets.
+
+    Raises:
+      ValueError: there are none, or not as many inputs as targets; or the size is not positive.
+    """
     num_inputs, num_targets = len(examples.inputs), len(examples.targets)
     if num_inputs != num_targets or not num_inputs:
         raise ValueError(
-            "examples: expected one target for each input, and some; "
+            f"{name}: expected one target for each input, and some; "
             f"got {num_inputs} inputs and {num_targets} targets."
         )
     if batch_size < 1:

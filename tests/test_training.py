@@ -129,6 +129,15 @@ def test_shuffled_examples_are_those_of_an_index(place):
     assert {type(a) for a in ours} == {type(place(0))}
 
 
+def test_shuffled_examples_are_those_there_are():
+    with pytest.raises(
+        IndexError, match="order: expected indices of 5 examples; got some from 1 to 5"
+    ):
+        shuffled(examples(5), np.array([1, 5]))
+    with pytest.raises(ValueError, match="one target for each input, and some; got 5 inputs and 4"):
+        shuffled(examples(5)._replace(targets=np.zeros(4)), np.array([1, 2]))
+
+
 def test_a_cpu_takes_shuffled_examples_without_copying_them():
     host = shuffled(examples(23), epoch_order(seed=0, epoch=0, num_examples=23))
     for array in host:
