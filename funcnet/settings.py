@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import numbers
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
@@ -43,8 +45,9 @@ def combinations(
     (Array([0.1, 0.1, 0.3, 0.3], dtype=float32), Array([0, 1, 0, 1], dtype=uint32))
 
     Raises:
-      ValueError: one of them is empty; a learning rate or a scale is not positive, an l2 is
-        negative, a seed is not a whole number from 0 to 2³² − 1.
+      ValueError: one of them is empty, or has the same value twice; a learning rate or a scale is
+        not positive, an l2 is negative, a seed is not a whole number from 0 to 2³² − 1.
+      TypeError: one of them is a number: a list of it is expected.
     """
     axes = {
         "learning_rates": _checked("learning_rates", learning_rates, "positive", lambda x: x > 0),
@@ -82,11 +85,16 @@ def cut(settings: Settings, num_parts: int) -> list[Settings]:
 def _checked(
     name: str, values: Iterable[float | int], expected: str, is_right: Callable[[float | int], bool]
 ) -> list[float | int]:
-    """The values, all of them finite and as expected; else a `ValueError`."""
+    """The values, all of them different, finite and as expected; else an error."""
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name}: expected a list of numbers; got {values!r}. Try [{values!r}].")
     values = list(values)
     if not values:
         raise ValueError(f"{name}: expected one number or more; got none.")
     for value in values:
-        if not (math.isfinite(value) and is_right(value)):
-            raise ValueError(f"{name}: expected numbers that are {expected}; got {value}.")
+        if not (isinstance(value, numbers.Real) and math.isfinite(value) and is_right(value)):
+            raise ValueError(f"{name}: expected numbers that are {expected}; got {value!r}.")
+    (value, count), *_ = Counter(values).most_common(1)
+    if count > 1:
+        raise ValueError(f"{name}: expected each number once; got {value} {count} times.")
     return values

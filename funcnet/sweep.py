@@ -19,17 +19,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from funcnet.base import Examples, Model, Params
-from funcnet.devices import across_devices, free_memory
+from funcnet.devices import Device, across_devices, free_memory
 from funcnet.fit import Progress, Stopped, begin, segment_size
 from funcnet.fit import fit as fit_epochs
 from funcnet.metrics import Evaluation
 from funcnet.settings import Columns, Settings, combinations, cut, first
 from funcnet.training import (
-    Apply,
     Loss,
     StepInfo,
     TrainState,
     TrainStep,
+    check_examples,
     epoch_order,
     evaluate,
     init_state,
@@ -133,8 +133,8 @@ def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> Sw
 
     def init(setting: Settings) -> TrainState:
         params = model.init(jax.random.key(setting.seed))
-        params = jax.tree.map(lambda leaf: setting.scale * leaf, params)
-        return init_state(params, _optimizer(optimizer, setting))
+        params = jax.tree.map(lambda leaf: setting.scale.astype(leaf.dtype) * leaf, params)
+        return init_state(params, _optimizer(optimizer, setting, params))
 
     return SweepState(settings=settings, models=jax.jit(jax.vmap(init))(settings))
 
@@ -160,7 +160,8 @@ def make_sweep_step(model: Model, loss: Loss, optimizer: MakeOptimizer) -> Train
 
     def step(state: SweepState, batch: Examples) -> tuple[SweepState, StepInfo]:
         def step_one(setting: Settings, one: TrainState) -> tuple[TrainState, StepInfo]:
-            return make_train_step(model.apply, loss, _optimizer(optimizer, setting))(one, batch)
+            transformation = _optimizer(optimizer, setting, one.params)
+            return make_train_step(model.apply, loss, transformation)(one, batch)
 
         models, info = jax.vmap(step_one)(state.settings, state.models)
         return SweepState(settings=state.settings, models=models), info
@@ -227,12 +228,15 @@ def fit(
     True
 
     Raises:
-      ValueError: a setting that can't be trained with; or one model alone needs more memory.
+      ValueError: settings or examples that can't be trained with; or one model alone needs more
+        memory.
+      TypeError: one of the settings is a number, not a list; the optimizer is one already made.
       Stopped: `stop` said so; it has the progress.
     """
     settings = combinations(learning_rates, seeds, l2s, scales)
-    if epochs < 1:
-        raise ValueError(f"epochs: expected a positive integer; got {epochs}.")
+    check_examples(data, batch_size)
+    check_examples(validation, name="validation")
+    _check_training(optimizer, epochs)
     divided, whole = across_devices("models")
     task = _Task(
         model=model,
@@ -246,10 +250,10 @@ def fit(
         divided=divided,
         whole=whole,
     )
-    program = _compiler(task, settings)
+    programs = _make_programs(task, settings)
     if progress is None:
-        memory = MEMORY_SHARE * free_memory() if memory is None else memory
-        parts = _parts_that_fit(settings, functools.partial(_bytes, task, program), memory)
+        memory = MEMORY_SHARE * free_memory(task.device) if memory is None else memory
+        parts = _parts_that_fit(settings, functools.partial(_bytes, task, programs), memory)
         progress = SweepProgress(num_parts=len(parts))
     reached = list(progress.parts)
     for index, part in enumerate(cut(settings, progress.num_parts)):
@@ -261,10 +265,20 @@ def fit(
             save(progress._replace(parts=tuple(reached)))
 
         try:
-            reached[index] = _train_part(task, program, reached[index], watch, keep, stop)
+            reached[index] = _train_part(task, programs, reached[index], watch, keep, stop)
         except Stopped:
             raise Stopped(progress._replace(parts=tuple(reached))) from None
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *map(_as_result, reached))
+
+
+def _check_training(optimizer: MakeOptimizer, epochs: int) -> None:
+    if not callable(optimizer):
+        raise TypeError(
+            "optimizer: expected a function of the learning rate, such as optax.sgd; "
+            f"got {type(optimizer).__name__}. Each model has its own rate: lambda rate: ..."
+        )
+    if epochs < 1:
+        raise ValueError(f"epochs: expected a positive integer; got {epochs}.")
 
 
 class _Task(NamedTuple):
@@ -282,6 +296,14 @@ class _Task(NamedTuple):
     whole: NamedSharding
 
     @property
+    def device(self) -> Device:
+        return min(self.divided.device_set, key=lambda device: device.id)
+
+    @property
+    def is_on_host(self) -> bool:
+        return self.device.platform == "cpu"
+
+    @property
     def num_examples(self) -> int:
         return len(self.data.targets)
 
@@ -297,24 +319,48 @@ class _Task(NamedTuple):
         )
 
 
-def _compiler(task: _Task, settings: Settings) -> Callable[[int, int], jax.stages.Compiled]:
-    """`(models, examples) -> program`: the steps of so many models over so many examples."""
+class _Programs(NamedTuple):
+    """What is compiled for a sweep, each once.
+
+    Attributes:
+      train: `(models, examples) -> program`: the steps of so many models over so many examples.
+      judge: `models -> program`: their evaluation on the validation examples.
+    """
+
+    train: Callable[[int, int], jax.stages.Compiled]
+    judge: Callable[[int], jax.stages.Compiled]
+
+
+def _make_programs(task: _Task, settings: Settings) -> _Programs:
     train_epoch = make_train_epoch(make_sweep_step(task.model, task.loss, task.optimizer))
 
-    @functools.cache
-    def program(num_models: int, num_examples: int) -> jax.stages.Compiled:
+    def state_of(num_models: int) -> SweepState:
         some = _padded(first(settings, num_models), task.divided.num_devices)
         state = jax.eval_shape(lambda: init_sweep(task.model, some, task.optimizer))
-        state = _laid_out(state, task.divided)
-        examples = _laid_out(first(task.data, num_examples), task.whole)
-        return train_epoch.lower(state, examples, batch_size=task.batch_size).compile()
+        return _laid_out(state, task.divided)
 
-    return program
+    @functools.cache
+    def train(num_models: int, num_examples: int) -> jax.stages.Compiled:
+        examples = _laid_out(first(task.data, num_examples), task.whole)
+        lowered = train_epoch.lower(state_of(num_models), examples, batch_size=task.batch_size)
+        return lowered.compile()
+
+    @jax.jit
+    def evaluate_each(params: Params, examples: Examples) -> Evaluation:
+        apply, loss, batch_size = task.model.apply, task.loss, task.batch_size
+        return jax.vmap(lambda p: evaluate(apply, loss, p, examples, batch_size=batch_size))(params)
+
+    @functools.cache
+    def judge(num_models: int) -> jax.stages.Compiled:
+        params = state_of(num_models).models.params
+        return evaluate_each.lower(params, _laid_out(task.validation, task.whole)).compile()
+
+    return _Programs(train=train, judge=judge)
 
 
 def _train_part(
     task: _Task,
-    program: Callable[[int, int], jax.stages.Compiled],
+    programs: _Programs,
     begun: Progress,
     watch: Callable[[Iterable[int]], Iterable[int]],
     save: Callable[[Progress], None],
@@ -323,9 +369,12 @@ def _train_part(
     """Trains the models of a part to the last epoch; their state is then the host's."""
     num_models = begun.losses.shape[1]
 
+    def on_devices(models: Any) -> Any:
+        return jax.device_put(_padded(models, task.divided.num_devices), task.divided)
+
     def see(progress: Progress) -> SweepRow:
-        params = progress.state.models.params
-        judged = _judge(task.model.apply, task.loss, params, task.validation)
+        params = on_devices(progress.state.models.params)
+        judged = first(programs.judge(num_models)(params, task.validation), num_models)
         row = SweepRow(
             train_loss=_epoch_loss(progress.losses, task.num_examples, task.batch_size),
             validation_loss=judged.loss_sum / judged.examples,
@@ -334,17 +383,16 @@ def _train_part(
         return jax.tree.map(np.asarray, row)
 
     def train(progress: Progress, examples: Examples) -> tuple[SweepState, StepInfo]:
-        state = jax.device_put(_padded(progress.state, task.divided.num_devices), task.divided)
-        state, info = program(num_models, len(examples.targets))(state, examples)
+        program = programs.train(num_models, len(examples.targets))
+        state, info = program(on_devices(progress.state), examples)
         return first(state, num_models), StepInfo(loss=info.loss[:, :num_models])
 
-    data, is_cpu = task.data, jax.default_backend() == "cpu"
     trained = fit_epochs(
         begun,
         train=train,
         see=see,
         examples=make_segments(
-            data if is_cpu else jax.device_put(data, task.whole),
+            task.data if task.is_on_host else jax.device_put(task.data, task.whole),
             order=task.order,
             size=task.segment(num_models),
             place=task.whole,
@@ -361,9 +409,16 @@ def _train_part(
     return reached._replace(state=jax.tree.map(np.asarray, reached.state))
 
 
-def _optimizer(make: MakeOptimizer, setting: Settings) -> optax.GradientTransformation:
-    """The gradient of the penalty, `λ params`, is added before the optimiser sees a gradient."""
-    return optax.chain(optax.add_decayed_weights(setting.l2), make(setting.learning_rate))
+def _optimizer(
+    make: MakeOptimizer, setting: Settings, params: Params
+) -> optax.GradientTransformation:
+    """The gradient of the penalty, `λ params`, is added before the optimiser sees a gradient.
+
+    The settings are taken in the parameters' dtype, so that what they are multiplied by keeps it.
+    """
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    l2, learning_rate = setting.l2.astype(dtype), setting.learning_rate.astype(dtype)
+    return optax.chain(optax.add_decayed_weights(l2), make(learning_rate))
 
 
 def _padded(columns: Columns, multiple: int) -> Columns:
@@ -378,16 +433,23 @@ def _laid_out(arrays: Any, place: NamedSharding) -> Any:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), arrays)
 
 
-def _bytes(task: _Task, program: Callable[..., jax.stages.Compiled], num_models: int) -> int:
-    """What the program of so many models needs: arguments, results, and what lies between.
+def _bytes(task: _Task, programs: _Programs, num_models: int) -> int:
+    """What so many models need: their training or their evaluation, whichever is the larger.
 
-    Each device needs as much; those of a CPU share its memory.
+    And the next examples, which are put in place meanwhile. Each device needs as much; those of a
+    CPU share its memory.
     """
     size = min(task.segment(num_models), task.num_examples)
-    stats: Any = program(num_models, size).memory_analysis()
-    sharing = task.divided.num_devices if jax.default_backend() == "cpu" else 1
-    each = stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
-    return sharing * each
+    compiled = programs.train(num_models, size), programs.judge(num_models)
+    waiting = sum(array.nbytes for array in first(task.data, size))
+    sharing = task.divided.num_devices if task.is_on_host else 1
+    return sharing * (max(map(_bytes_of, compiled)) + waiting)
+
+
+def _bytes_of(program: jax.stages.Compiled) -> int:
+    """Its arguments, its results, and what lies between."""
+    stats: Any = program.memory_analysis()
+    return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
 
 
 def _parts_that_fit(
@@ -414,11 +476,6 @@ def _parts_that_fit(
 def _doublings(last: int) -> list[int]:
     """1, 2, 4 ... up to the last number, and that."""
     return [*(2**i for i in range((last - 1).bit_length())), last]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _judge(apply: Apply, loss: Loss, params: Params, validation: Examples) -> Evaluation:
-    return jax.vmap(lambda p: evaluate(apply, loss, p, validation))(params)
 
 
 def _epoch_loss(

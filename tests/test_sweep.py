@@ -1,6 +1,8 @@
 """A sweep's models against the same models, trained alone."""
 
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +54,11 @@ def relative_error(actual, expected):
     return max(jax.tree.leaves(errors))
 
 
+def _bytes_in(error):
+    """The number of bytes that a message expects."""
+    return int(re.search(r"[\d,]+", str(error)).group().replace(",", ""))
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_each_model_is_that_of_its_own_training(name, optimizer, examples):
@@ -93,7 +100,7 @@ def test_a_sweep_that_is_cut_gives_the_same_models(examples):
         ValueError, match=r"memory: expected [\d,]+ bytes or more.*; 10 may be"
     ) as one:
         fit(memory=10)
-    needed = int(re.search(r"[\d,]+", str(one.value)).group().replace(",", ""))
+    needed = _bytes_in(one.value)
     whole, cut = fit(watch=watch), fit(watch=watch, memory=1.01 * needed)
     assert passed[0] == 2
     assert len(passed[1:]) > 1
@@ -137,6 +144,8 @@ def test_an_l2_weight_shrinks_the_parameters(examples):
         ({"l2s": [-0.1]}, "l2s: expected numbers that are not negative; got -0.1"),
         ({"scales": [0.0]}, "scales: expected numbers that are positive; got 0.0"),
         ({"epochs": 0}, "epochs: expected a positive integer; got 0"),
+        ({"batch_size": 0}, "batch_size: expected a positive integer; got 0"),
+        ({"seeds": [5, 1, 5]}, "seeds: expected each number once; got 5 2 times"),
     ],
 )
 def test_settings_that_cannot_be_trained_with(changed, message, examples):
@@ -144,3 +153,74 @@ def test_settings_that_cannot_be_trained_with(changed, message, examples):
     options = {"learning_rates": [0.1], "seeds": [0], **changed}
     with pytest.raises(ValueError, match=message):
         sweep.fit(MODELS["softmax"], LOSS, train, validation=validation, **options)
+
+
+WRONG_TYPES = {
+    "learning_rates=0.1": "learning_rates: expected a list of numbers; got 0.1. Try [0.1].",
+    "learning_rates=['a']": "learning_rates: expected numbers that are positive; got 'a'.",
+    "seeds=8": "seeds: expected a list of numbers; got 8. Try [8].",
+    "seeds=[0.5]": "seeds: expected numbers that are whole, 0 to 2^32 - 1; got 0.5.",
+    "optimizer=optax.sgd(0.1)": "optimizer: expected a function of the learning rate, such as "
+    "optax.sgd; got GradientTransformationExtraArgs. Each model has its own rate: lambda rate: ...",
+}
+
+
+def test_what_is_not_of_the_right_type():
+    """In a process of its own: in this one the annotations are enforced, and refuse it first."""
+    program = f"""
+import numpy as np, optax, funcnet as fn
+some = fn.Examples(inputs=np.eye(4, dtype=np.float32), targets=np.arange(4))
+model, loss = fn.models.softmax_regression(4, 4), fn.losses.softmax_cross_entropy
+for wrong in {list(WRONG_TYPES)}:
+    options = {{"learning_rates": [0.1], "seeds": [0], **eval(f"dict({{wrong}})")}}
+    try:
+        fn.sweep.fit(model, loss, some, validation=some, **options)
+    except (TypeError, ValueError) as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines() == list(WRONG_TYPES.values()), done.stderr
+
+
+@pytest.mark.parametrize("which", ["examples", "validation"])
+@pytest.mark.parametrize("count", [0, 9])
+def test_inputs_and_targets_that_do_not_belong_together(which, count, examples):
+    train, validation = examples
+    given = {"examples": train, "validation": validation}
+    given[which] = given[which]._replace(targets=given[which].targets[:count])
+    with pytest.raises(ValueError, match=rf"{which}: expected one target .*and {count} targets"):
+        sweep.fit(
+            MODELS["softmax"], LOSS, given["examples"], validation=given["validation"],
+            learning_rates=[0.1], seeds=[0],
+        )  # fmt: skip
+
+
+def test_the_parameters_keep_their_dtype(examples):
+    def as_bfloat16(tree):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
+
+    model = MODELS["softmax"]
+    train, validation = (e._replace(inputs=as_bfloat16(e.inputs)) for e in examples)
+
+    result = sweep.fit(
+        model._replace(init=lambda key: as_bfloat16(model.init(key))), LOSS, train,
+        validation=validation, learning_rates=[0.1], seeds=[0], l2s=[0.01], scales=[0.5],
+        optimizer=OPTIMIZERS["momentum"], epochs=2,
+    )  # fmt: skip
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {jnp.dtype(jnp.bfloat16)}
+    assert result.validation_accuracy[0, -1] > 0.8
+
+
+def test_judging_is_part_of_the_memory_that_is_predicted(examples):
+    train, validation = examples
+    many = jax.tree.map(lambda a: np.concatenate([a] * 20), validation)
+
+    def needed(validation):
+        with pytest.raises(ValueError, match="memory: expected") as error:
+            sweep.fit(
+                MODELS["mlp"], LOSS, train, validation=validation, learning_rates=[0.1],
+                seeds=[0], batch_size=4, memory=1,
+            )  # fmt: skip
+        return _bytes_in(error.value)
+
+    assert needed(many) - needed(validation) >= many.inputs.nbytes - train.inputs.nbytes
