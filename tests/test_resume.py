@@ -121,7 +121,7 @@ def test_more_epochs_go_on(kind, tmp_path, every_epoch):
 
 
 def test_a_sweep_in_parts_goes_on_from_any_of_them(tmp_path, every_epoch, monkeypatch):
-    monkeypatch.setattr("funcnet.sweep.free_memory", lambda: 500_000)
+    monkeypatch.setattr("funcnet.sweep.free_memory", lambda device: 1_500_000)
     config = TrainConfig(**SWEEP)
     quietly(dataclasses.replace(config, out=tmp_path / "whole"))
     config = dataclasses.replace(config, out=tmp_path / "a")
