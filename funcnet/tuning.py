@@ -264,13 +264,16 @@ def _label(setting: Setting, settings: Iterable[Setting]) -> str:
 
 def _as_record(result: SweepResult) -> dict[str, Any]:
     """The settings, and each model's losses and accuracies, an entry a model."""
-    columns = {
-        **result.settings._asdict(),
-        "train_loss": result.train_loss,
-        "validation_loss": result.validation_loss,
-        "validation_accuracy": result.validation_accuracy,
+    rates, seeds, l2s, scales = map(np.asarray, result.settings)
+    return {
+        "learning_rate": list(map(_shortest, rates)),
+        "seed": seeds.tolist(),
+        "l2": list(map(_shortest, l2s)),
+        "scale": list(map(_shortest, scales)),
+        "train_loss": result.train_loss.tolist(),
+        "validation_loss": result.validation_loss.tolist(),
+        "validation_accuracy": result.validation_accuracy.tolist(),
     }
-    return {name: np.asarray(column).tolist() for name, column in columns.items()}
 
 
 def _title(config: FullConfig) -> str:

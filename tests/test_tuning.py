@@ -30,7 +30,8 @@ def test_the_best_setting_is_kept_and_tested_once(tmp_path):
     for index, row in enumerate(rows):  # the seeds of a setting lie side by side
         models = last[3 * index : 3 * index + 3]
         assert f"{models.mean():.4f} ± {models.std():.4f}" in row
-    best = [i for i in range(12) if record["learning_rate"][i] > 0.1 and record["l2"][i] == 0]
+    assert record["learning_rate"] == [0.001] * 6 + [0.3] * 6  # as they were written
+    best = [i for i in range(12) if record["learning_rate"][i] == 0.3 and record["l2"][i] == 0]
     assert summary["validation_accuracy"] == max(last[best])
 
     params = load_file(tmp_path / "params.safetensors")
