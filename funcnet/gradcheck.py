@@ -330,7 +330,7 @@ def _hold_forward(
         found = finding(
             look.leaf,
             place,
-            {"jax": forward_gradient},
+            {"jax.grad": forward_gradient},
             numerical=float(slopes.value[0]),
             bar=float(slopes.bar[0]),
             road="forward mode",

@@ -13,6 +13,18 @@ from funcnet.reports import MOST_FINDINGS, Finding, LeafReport
 LOST = 256
 """A slope of so many times the noise over the largest step is lost in it."""
 
+WIDE = 0.05
+"""A bar of this share of a slope, or more, says nothing about it."""
+
+FLAT = 2e-5
+"""A slope of this share of its leaf's largest, or less, is flat: it need not be told from 0."""
+
+GRAVEST_FIRST = ("nonfinite", "wrong", "noisy", "kink", "match")
+"""A leaf's verdict is the gravest of its elements'."""
+
+REFUSED = ("wrong", "nonfinite")
+"""What a check does not pass with."""
+
 
 class Look(NamedTuple):
     """A leaf, and the numerical slopes of those of its numbers that were looked at.
@@ -33,26 +45,66 @@ class Look(NamedTuple):
 
 
 def judge(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
-    """A verdict for each element: "wrong" only outside tolerance and bar, "noisy" in a wide bar."""
-    value, bar, left, right, kink, steepest, floor = slopes
-    atol, rtol = problem.atol, problem.rtol
-    size = np.maximum(abs(value), abs(claimed))
-    steep = np.maximum(size, steepest)
-    in_leaf = np.max(abs(value[np.isfinite(bar)]), initial=0)
-    with np.errstate(all="ignore"):
-        close = abs(claimed - value) <= atol + rtol * size + 2 * bar
-        room = atol + rtol * np.maximum(abs(left), abs(right)) + bar * kink
-        between = np.minimum(left, right) - room <= claimed
-        between &= claimed <= np.maximum(left, right) + room
-    narrow = bar <= atol + np.clip(100 * rtol, 1e-4, 0.05) * np.maximum(steep, in_leaf)
-    narrow &= bar <= atol + 0.05 * np.maximum(steep, 2e-5 * in_leaf)
-    still = (claimed == 0) & (steepest == 0)
-    lost = close & (np.maximum(size, bar) <= LOST * floor)
+    """A verdict for each element: what a claimed gradient is, seen from its numerical slopes.
+
+    nonfinite   infinite or NaN
+    kink        between the slopes of both sides, which differ
+    wrong       outside of the tolerance and the error bar
+    match       inside, and the bar is narrow; or there is nothing to see: no slope at any step, or
+                one that is lost in the noise
+    noisy       inside of a wide bar: undecided
+    """
+    close = _is_close(problem, claimed, slopes)
+    still = (claimed == 0) & (slopes.steepest == 0)
+    decided = _is_narrow(problem, claimed, slopes) | still | close & _is_lost(claimed, slopes)
     return np.select(
-        [~np.isfinite(claimed), kink & between, ~close & np.isfinite(bar), narrow | still | lost],
+        [
+            ~np.isfinite(claimed),
+            slopes.kink & _is_between(problem, claimed, slopes),
+            ~close & np.isfinite(slopes.bar),
+            decided,
+        ],
         ["nonfinite", "kink", "wrong", "match"],
         "noisy",
     )
+
+
+def _size(claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+    """Of an element: its numerical slope or its claimed one, whichever is the larger."""
+    return np.maximum(abs(slopes.value), abs(claimed))
+
+
+def _is_close(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+    tolerance = problem.atol + problem.rtol * _size(claimed, slopes)
+    with np.errstate(all="ignore"):
+        return abs(claimed - slopes.value) <= tolerance + 2 * slopes.bar
+
+
+def _is_between(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+    left, right = slopes.left, slopes.right
+    with np.errstate(all="ignore"):
+        tolerance = problem.atol + problem.rtol * np.maximum(abs(left), abs(right))
+        room = tolerance + slopes.bar * slopes.kink
+        return (np.minimum(left, right) - room <= claimed) & (
+            claimed <= np.maximum(left, right) + room
+        )
+
+
+def _is_narrow(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+    """Whether a bar is small beside the steepest slope of its element and of the whole leaf.
+
+    It may be a hundred tolerances of the larger of them, and `WIDE` of the element's own, or, for
+    one that is nearly flat, of what is `FLAT` in its leaf.
+    """
+    steep = np.maximum(_size(claimed, slopes), slopes.steepest)
+    in_leaf = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0)
+    share = np.clip(100 * problem.rtol, 1e-4, WIDE)
+    beside_leaf = slopes.bar <= problem.atol + share * np.maximum(steep, in_leaf)
+    return beside_leaf & (slopes.bar <= problem.atol + WIDE * np.maximum(steep, FLAT * in_leaf))
+
+
+def _is_lost(claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+    return np.maximum(_size(claimed, slopes), slopes.bar) <= LOST * slopes.floor
 
 
 def skipped(leaf: roads.Leaf) -> LeafReport:
@@ -71,8 +123,9 @@ def judge_leaf(
 ) -> LeafReport:
     """The verdict on a leaf: of the elements looked at, and of hand against `jax.grad` on all."""
     codes = np.where(look.hidden, "match", judge(problem, claimed[look.places], look.slopes))
-    report = _leaf_report(problem, look, codes, "jax.grad", claimed, claimed, hand)
-    if hand is None or hand is claimed or report.verdict in ("wrong", "nonfinite"):
+    gradients = {"jax.grad": claimed} | ({} if hand is None else {"hand": hand})
+    report = _leaf_report(problem, look, codes, "jax.grad", gradients)
+    if hand is None or hand is claimed or report.verdict in REFUSED:
         return report
     cut, places = look.leaf.places, look.places
     gap, slope = abs(hand[cut] - claimed[cut]), abs(claimed[cut])
@@ -84,7 +137,7 @@ def judge_leaf(
         extra = look.leaf.start + np.flatnonzero(off)[:MOST_FINDINGS]
         look = _with_elements(problem, look, extra, hand)
         codes = np.concatenate([codes, judge(problem, hand[extra], element_slopes_of(look, extra))])
-    report = _leaf_report(problem, look, codes, "hand", hand, claimed, hand)
+    report = _leaf_report(problem, look, codes, "hand", gradients)
     return report._replace(error=max(report.error, float(np.max(gap) / (largest or 1.0))))
 
 
@@ -106,57 +159,64 @@ def _leaf_report(
     look: Look,
     codes: np.ndarray,
     road: str,
-    shown: np.ndarray,
-    claimed: np.ndarray,
-    hand: np.ndarray | None,
+    gradients: Mapping[str, np.ndarray],
 ) -> LeafReport:
-    leaf, places, slopes = look.leaf, look.places, look.slopes
-    order = ["nonfinite", "wrong", "noisy", "kink", "match"]
-    verdict = next(code for code in order if (codes == code).any())
-    refused = verdict in ("wrong", "nonfinite")
+    """The record of a leaf, from the verdicts on its elements: of the gradient by this road."""
+    shown = gradients[road]
+    verdict = next(code for code in GRAVEST_FIRST if (codes == code).any())
     bad = (codes == verdict) & (verdict != "match")
-    gap = abs(shown[places] - slopes.value)
-    seen = abs(shown[places]) > LOST * slopes.floor
-    gap = np.where(np.isfinite(gap) & np.isin(codes, ["match", "wrong"]) & seen, gap, 0)
-    largest = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0) or 1.0
-    roads_there = {"jax": claimed, "hand": hand}
-    findings = tuple(
-        finding(
-            leaf,
-            int(places[i]),
-            roads_there,
-            numerical=float(slopes.value[i]),
-            bar=float(slopes.bar[i]),
-            road=road if refused else "none",
-        )
-        for i in np.flatnonzero(bad)[:MOST_FINDINGS]
-    )
-    evidence = diagnosis.Evidence(
-        claimed=shown[places],
-        truth=slopes.value,
-        wrong=bad,
-        x=problem.at.vector[places],
-        numbers=places - leaf.start,
-        whole=shown[leaf.places],
-        shape=leaf.shape,
-        batch_sizes=_batch_sizes(problem) if refused else (),
-    )
+    refused = verdict in REFUSED
     return LeafReport(
-        path=leaf.path,
-        shape=leaf.shape,
-        dtype=leaf.dtype,
+        path=look.leaf.path,
+        shape=look.leaf.shape,
+        dtype=look.leaf.dtype,
         checked=look.checked,
         verdict=verdict,
-        error=float(np.max(gap, initial=0) / largest),
-        looks_like=diagnosis.looks_like(evidence) if refused else None,
-        findings=findings,
+        error=_error(look, codes, shown),
+        looks_like=diagnosis.looks_like(_evidence(problem, look, shown, bad)) if refused else None,
+        findings=tuple(
+            finding(
+                look.leaf,
+                int(look.places[i]),
+                gradients,
+                numerical=float(look.slopes.value[i]),
+                bar=float(look.slopes.bar[i]),
+                road=road if refused else "none",
+            )
+            for i in np.flatnonzero(bad)[:MOST_FINDINGS]
+        ),
+    )
+
+
+def _error(look: Look, codes: np.ndarray, shown: np.ndarray) -> float:
+    """The largest difference from a numerical slope that can be seen, over the leaf's largest."""
+    slopes, claimed = look.slopes, shown[look.places]
+    gap = abs(claimed - slopes.value)
+    seen = np.isfinite(gap) & np.isin(codes, ["match", "wrong"])
+    seen &= abs(claimed) > LOST * slopes.floor
+    largest = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0) or 1.0
+    return float(np.max(gap[seen], initial=0) / largest)
+
+
+def _evidence(
+    problem: Problem, look: Look, shown: np.ndarray, wrong: np.ndarray
+) -> diagnosis.Evidence:
+    return diagnosis.Evidence(
+        claimed=shown[look.places],
+        truth=look.slopes.value,
+        wrong=wrong,
+        x=problem.at.vector[look.places],
+        numbers=look.places - look.leaf.start,
+        whole=shown[look.leaf.places],
+        shape=look.leaf.shape,
+        batch_sizes=_batch_sizes(problem),
     )
 
 
 def finding(
     leaf: roads.Leaf,
     place: int,
-    gradients: Mapping[str, np.ndarray | None],
+    gradients: Mapping[str, np.ndarray],
     *,
     numerical: float,
     bar: float,
@@ -164,7 +224,7 @@ def finding(
 ) -> Finding:
     """What the roads say at a place of the vector; of a complex gradient as JAX conjugates it."""
     part, sign = leaf.part(place)
-    jax, hand = (gradients.get(name) for name in ("jax", "hand"))
+    jax, hand = (gradients.get(road) for road in ("jax.grad", "hand"))
     return Finding(
         path=leaf.path,
         index=leaf.element(place),
@@ -221,7 +281,7 @@ def hold_own_precision(
 
     What rounding the arguments moves the gradient by is no error of its own.
     """
-    if report.verdict in ("wrong", "nonfinite"):
+    if report.verdict in REFUSED:
         return report
     largest = np.max(abs(claimed[leaf.places]))
     epsilon = max(leaf.epsilon, problem.epsilon)
@@ -249,7 +309,7 @@ def _rounded(
 ) -> LeafReport:
     """The record of a leaf whose gradient is right in float64 only."""
     finite = bool(np.isfinite(own[road][place]))
-    there = {"jax": own.get("jax.grad", claimed), "hand": own.get("hand")}
+    there = {"jax.grad": claimed, **own}
     found = finding(leaf, place, there, numerical=float(claimed[place]), bar=0.0, road=road)
     verdict = "wrong" if finite else "nonfinite"
     looks = f"right in float64, not in {leaf.dtype}"
