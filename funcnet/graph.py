@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Shaped
 
 from funcnet import naming, recording
@@ -335,17 +336,29 @@ def _edges(step: Backward, names: Names, index: Mapping[int, int]) -> Iterator[E
     received = zip(operation.operands, step.contributions, strict=True)
     for operand, (place, contribution) in enumerate(received):
         if contribution is not None:
+            pull = functools.partial(_pull_to, local.pull, operand)
+            elementwise = local.elementwise[operand] and (
+                local.by_hand or _is_slope(pull, step.adjoint)
+            )
+            formula = local.formulas[operand].format(y=names.text(result), **letters)
             yield Edge(
                 parent=index[result],
                 child=index[place],
                 operand=operand,
-                formula=local.formulas[operand].format(y=names.text(result), **letters),
+                formula=formula if local.by_hand or elementwise else f"ȳ, by the {formula}",
                 contribution=contribution,
                 by_hand=local.by_hand,
-                elementwise=local.elementwise[operand],
-                pull=functools.partial(_pull_to, local.pull, operand),
+                elementwise=elementwise,
+                linear=local.linear,
+                pull=pull,
                 parent_value=names.tape.values[result],
             )
+
+
+def _is_slope(pull: Callable[[Any], Any], adjoint: Any) -> bool:
+    """Whether a rule acts as an array: `pull(ȳ) = ȳ · pull(1)`. A user's own may not."""
+    product = adjoint * pull(jnp.ones_like(adjoint))
+    return np.allclose(pull(adjoint), product, rtol=1e-3, atol=0, equal_nan=True)
 
 
 def _pull_to(pull: Callable[[Any], tuple[Any, ...]], operand: int, adjoint: Any) -> Any:

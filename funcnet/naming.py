@@ -73,6 +73,8 @@ class Names(NamedTuple):
     def expression(self, operation: Operation, written: Callable[[int], str]) -> str:
         """An operation as a formula, with its operands written in such a way."""
         operands = list(map(written, operation.operands))
+        if operation.name != operation.primitive:  # a function of the user's, whatever its name
+            return notation.call(operation.name, operands)
         return notation.expression(operation.name, operands, operation.parameters)
 
 
@@ -95,7 +97,7 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
     made_by = {place: operation for operation in tape.operations for place in operation.results}
     for place in range(len(tape.values)):
         operation = made_by.get(place)
-        if operation and operation.name == "index" and operation.operands[0] in names:
+        if operation and operation.primitive == "index" and operation.operands[0] in names:
             name = f"{names[operation.operands[0]]}[{operation.parameters['at']}]"
         elif place in named:
             name = named[place]

@@ -108,8 +108,6 @@ def expression(operation: str, operands: Sequence[str], parameters: Mapping[str,
 
     >>> expression("mul", ["w1", "a"], {}), expression("integer_pow", ["x"], {"y": -2})
     ('w1 · a', 'x⁻²')
-    >>> expression("sigmoid", ["z"], {}), expression("concatenate", list("abcdefg"), {})
-    ('sigmoid(z)', 'concatenate(a, b, c, …)')
     """
     if operation == "integer_pow":
         return f"{operands[0]}{str(parameters['y']).translate(_SUPERSCRIPTS)}"
@@ -122,5 +120,14 @@ def expression(operation: str, operands: Sequence[str], parameters: Mapping[str,
     template = EXPRESSIONS.get(operation)
     if template and template.count("{}") <= len(operands):
         return template.format(*operands)
+    return call(operation, operands)
+
+
+def call(name: str, operands: Sequence[str]) -> str:
+    """A function with its arguments; of many the first.
+
+    >>> call("sigmoid", ["z"]), call("concatenate", list("abcdefg"))
+    ('sigmoid(z)', 'concatenate(a, b, c, …)')
+    """
     shown = [*operands[:3], "…"] if len(operands) > 4 else operands
-    return f"{operation}({', '.join(shown)})"
+    return f"{name}({', '.join(shown)})"

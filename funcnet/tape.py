@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Literal
 
-from funcnet import derivatives
 from funcnet.nodes import is_differentiable
 from funcnet.source import Stack, stack_of
 
@@ -24,6 +23,7 @@ class Operation(NamedTuple):
 
     Attributes:
       name: of the primitive, or of the function with a derivative of its own: `sigmoid`.
+      primitive: what JAX calls it: of such a function `custom_jvp_call` or `custom_vjp_call`.
       operands: the places of its operands among the tape's values.
       results: the places of its results.
       parameters: of the primitive.
@@ -31,10 +31,10 @@ class Operation(NamedTuple):
       stack: the calls that led to it.
       turn: of the loops around it, opened on this tape, which turn it belongs to.
       body: for `scan`, `while` and `cond` what happened inside.
-      elementwise: for a function with a derivative of its own, whether it is elementwise.
     """
 
     name: str
+    primitive: str
     operands: tuple[int, ...]
     results: tuple[int, ...]
     parameters: Mapping[str, Any]
@@ -42,7 +42,6 @@ class Operation(NamedTuple):
     stack: Stack
     turn: tuple[int, ...]
     body: "Tape | None"
-    elementwise: bool
 
 
 @dataclasses.dataclass
@@ -53,6 +52,7 @@ class Tape:
       expand: the names of the operations to open.
       values: every value, in the order of the program.
       literals: the places of the numbers that stand in the source.
+      constants: the places of what no argument has a part in.
       operations: every operation, in the order of the program.
       inputs: the places of the arguments.
       outputs: the places of the results.
@@ -62,6 +62,7 @@ class Tape:
     expand: frozenset[str]
     values: list[Any] = dataclasses.field(default_factory=list)
     literals: set[int] = dataclasses.field(default_factory=set)
+    constants: set[int] = dataclasses.field(default_factory=set)
     operations: list[Operation] = dataclasses.field(default_factory=list)
     inputs: list[int] = dataclasses.field(default_factory=list)
     outputs: list[int] = dataclasses.field(default_factory=list)
@@ -74,8 +75,14 @@ class Tape:
 
     def write_literal(self, value: Any) -> int:
         """Keeps a number of the source."""
-        place = self.write(value)
+        place = self.write_constant(value)
         self.literals.add(place)
+        return place
+
+    def write_constant(self, value: Any) -> int:
+        """Keeps a value that no argument has a part in."""
+        place = self.write(value)
+        self.constants.add(place)
         return place
 
     def record(
@@ -86,17 +93,19 @@ class Tape:
         call: "Call",
         parameters: Mapping[str, Any] = MappingProxyType({}),
         body: "Tape | None" = None,
-        elementwise: bool = False,
+        primitive: str = "",
     ) -> list[int]:
         """Carries out an operation, unless its body has been, and keeps it with its results."""
         if body is None:
             results = bind(*(self.values[i] for i in operands))
         else:
             results = [body.values[i] for i in body.outputs]
-        places = [self.write(value) for value in results]
+        write = self.write_constant if self.constants.issuperset(operands) else self.write
+        places = [write(value) for value in results]
         self.operations.append(
             Operation(
                 name=name,
+                primitive=primitive or name,
                 operands=tuple(operands),
                 results=tuple(places),
                 parameters=parameters,
@@ -104,7 +113,6 @@ class Tape:
                 stack=call.stack,
                 turn=call.turn,
                 body=body,
-                elementwise=elementwise,
             )
         )
         return places
@@ -141,7 +149,8 @@ def evaluate(jaxpr: Any, arguments: Sequence[Any], expand: Iterable[str]) -> Tap
 def _run(tape: Tape, jaxpr: Any, inputs: Sequence[int], call: Call) -> list[int]:
     """Runs a program on a tape; returns the places of its results."""
     program, constants = getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
-    places = dict(zip(program.constvars, map(tape.write, map(jnp.asarray, constants)), strict=True))
+    written = map(tape.write_constant, map(jnp.asarray, constants))
+    places = dict(zip(program.constvars, written, strict=True))
     places.update(zip(program.invars, inputs, strict=True))
 
     def read(atom: Any) -> int:
@@ -178,7 +187,7 @@ def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list
         call,
         parameters=parameters,
         body=body,
-        elementwise=primitive in CUSTOM and _is_elementwise(parameters["call_jaxpr"]),
+        primitive=primitive,
     )
 
 
@@ -191,9 +200,9 @@ def _is_identity(equation: Any) -> bool:
 def _body(tape: Tape, opener: "Opener", parameters: Any, operands: list[int]) -> Tape:
     """What happens inside a loop, on a tape of its own."""
     body = Tape(expand=tape.expand)
-    for i in operands:
-        write = body.write_literal if i in tape.literals else body.write
-        body.inputs.append(write(tape.values[i]))
+    body.inputs = [body.write(tape.values[i]) for i in operands]
+    body.literals = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.literals}
+    body.constants = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.constants}
     body.outputs = opener(body, parameters, body.inputs, Call())
     tape.openable |= body.openable
     return body
@@ -217,26 +226,6 @@ def _name(equation: Any) -> str:
     if equation.primitive.name not in CUSTOM or inner is None:
         return equation.primitive.name
     return getattr(inner, "jaxpr", inner).debug_info.func_name
-
-
-def _is_elementwise(jaxpr: Any) -> bool:
-    """Whether a program works on each element alone: then its derivative is an array."""
-    program = getattr(jaxpr, "jaxpr", jaxpr)
-    shapes = {v.aval.shape for v in (*program.invars, *program.outvars)}
-    return (
-        len(shapes) == 1
-        and len(program.invars) == 1
-        and all(map(_is_elementwise_equation, program.eqns))
-    )
-
-
-def _is_elementwise_equation(equation: Any) -> bool:
-    inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
-    if inner is not None:
-        program = getattr(inner, "jaxpr", inner)
-        return all(map(_is_elementwise_equation, program.eqns))
-    scalar = all(v.aval.shape == () for v in equation.invars)
-    return scalar or equation.primitive.name in derivatives.ELEMENTWISE | COMPARISONS
 
 
 def _refuse_effects(equation: Any, call: Call) -> None:
@@ -338,6 +327,3 @@ CUSTOM: Mapping[str, Opener] = MappingProxyType(
 
 LOOPS: Mapping[str, Opener] = MappingProxyType({"scan": _scan, "while": _while, "cond": _cond})
 """Control flow: one operation with a body, unless it is to be opened."""
-
-COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite"})
-"""Elementwise operations without a derivative."""

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental.ode import odeint
 
 import funcnet as fn
 from funcnet import activations, losses, models
@@ -180,6 +181,101 @@ def test_the_lecture():
     assert str(graph.chain_rule("w1")) == "∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1 = (−1)(3)(5) = −15"
     assert str(graph.chain_rule("w4")) == "∂L/∂w4 = ∂L/∂d · ∂d/∂w4 = (−1)(10) = −10"
     assert "(−1)(3)(1) + (−1)(4)(2)" in str(graph.chain_rule("a"))
+
+
+@jax.custom_vjp
+def normalised(x):
+    return x * 2
+
+
+normalised.defvjp(lambda x: (x * 2, None), lambda _, ȳ: (ȳ / jnp.linalg.norm(ȳ),))
+
+
+@jax.custom_jvp
+def running_sum(x):
+    return jax.lax.scan(lambda c, a: (c + a, c + a), jnp.zeros((), x.dtype), x)[1]
+
+
+@running_sum.defjvp
+def _(primals, tangents):
+    return running_sum(*primals), running_sum(*tangents)
+
+
+@jax.custom_vjp
+def square(x):
+    """A function called as a primitive is, with another derivative."""
+    return x * x
+
+
+square.defvjp(lambda x: (x * x, x), lambda x, ȳ: (10 * x * ȳ,))
+
+
+@pytest.mark.parametrize("rule", [normalised, running_sum, square, clipped])
+def test_a_contribution_is_adjoint_times_local_derivative(rule):
+    x, z = jnp.array([1.0, -2.0, 3.0]), jnp.array([3.0, 1.0, 4.0])
+    graph = trace(lambda x: jnp.sum(rule(x) * z))(x)
+    (edge,) = graph.uses[0]
+    np.testing.assert_allclose(edge.contribution, jax.grad(lambda x: jnp.sum(rule(x) * z))(x))
+    assert edge.elementwise == (rule is square)
+    if edge.elementwise:
+        local = graph.nodes[edge.parent].adjoint * edge.local_derivative
+        np.testing.assert_allclose(edge.contribution, local)
+    else:
+        assert edge.local_derivative == f"ȳ, by the vjp of {rule.__name__}"
+
+
+def test_a_function_may_be_called_as_an_operation_is():
+    graph = trace(lambda x: square(x) * 2)(3.0)
+    assert str(graph.chain_rule("x")) == "∂output/∂x = ∂output/∂v1 · ∂v1/∂x = (2)(30) = 60"
+    assert graph["v1"].expression == "square(x)"
+    for name in ("index", "integer_pow", "convert_element_type"):
+
+        def sine(x):
+            return jnp.sin(x)
+
+        sine.__name__ = name
+        function = jax.custom_jvp(sine)
+        function.defjvps(lambda t, y, x: t * jnp.cos(x))
+        named = trace(lambda x, function=function: function(x) * 2)(0.0)
+        assert (named["v1"].expression, float(named["x"].adjoint)) == (f"{name}(x)", 2)
+
+
+def test_what_a_rule_of_the_users_closes_over_receives_nothing():
+    weights = jnp.array([1.0, 2.0, 3.0])
+
+    @jax.custom_vjp
+    def weighted(x):
+        return jnp.sum(weights * x)
+
+    weighted.defvjp(lambda x: (weighted(x), None), lambda _, ȳ: (ȳ * weights,))
+
+    def looped(x):
+        return jax.lax.scan(lambda c, _: (c + weighted(c * x), None), 0.1, length=3)[0]
+
+    for function in (weighted, jax.jit(weighted), looped):
+        graph = trace(function)(weights)
+        np.testing.assert_allclose(graph.nodes[0].adjoint, jax.grad(function)(weights), rtol=1e-6)
+        np.testing.assert_allclose(gradient(function)(weights), graph.nodes[0].adjoint)
+
+    def depends(x, y):
+        @jax.custom_vjp
+        def product(y):
+            return x * y
+
+        product.defvjp(lambda y: (product(y), None), lambda _, ȳ: (ȳ * x,))
+        return product(y)
+
+    with pytest.raises(Exception, match="with respect to a closed-over value"):  # as jax.grad does
+        trace(depends)(1.0, 2.0)
+
+
+def test_an_integrated_differential_equation():
+    def end(k):
+        ys = odeint(lambda y, t, k: -k * y, jnp.array(1.0), jnp.array([0.0, 1.0]), k)
+        return ys[-1]
+
+    np.testing.assert_allclose(gradient(end)(0.5), jax.grad(end)(0.5))
+    np.testing.assert_allclose(gradient(end)(0.5), -np.exp(-0.5), rtol=1e-3)
 
 
 def paths_of(doublings):
