@@ -162,8 +162,8 @@ class Graph:
         >>> print(trace(lambda x: jnp.log(x - 1))(1.0).first_nonfinite().node.expression)
         log(v1)
         """
-        born = first_born(self.nodes, self.edges)
-        if born is not None and born.node.index in self.bodies:
+        born = first_born(self.nodes, self.operands, self.uses, self.cotangents)
+        if born and born.what in ("value", "derivative") and born.node.index in self.bodies:
             return self.open(born.node.name).first_nonfinite() or born
         return born
 

@@ -525,6 +525,45 @@ def test_a_mask_of_infinities_is_not_an_error():
         return jnp.sum(jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)))
 
     assert trace(attention)(jnp.array([1.0, -1.0, 2.0])).first_nonfinite() is None
+    mask = jnp.array([0.0, -jnp.inf, 0.0])
+    masked = trace(lambda x: jnp.sum(jax.nn.softmax(x + mask)))(jnp.ones(3))
+    assert masked.first_nonfinite() is None
+
+
+def test_an_infinity_of_the_source_that_reaches_the_output_is_named():
+    found = trace(lambda x: (x + jnp.inf) * 2)(1.0).first_nonfinite()
+    assert str(found).startswith(
+        "forward: the value of v1 = x + ∞ is not finite\n  at test_graph.p"
+    )
+    assert str(found).endswith("\n  x = 1")
+    mask = jnp.array([0.0, jnp.nan])
+    found = trace(lambda x: jnp.sum(x * mask))(jnp.ones(2)).first_nonfinite()
+    assert str(found) == "forward: the constant v1 is not finite"
+    found = trace(lambda x: (x + jnp.inf) * jnp.log(x - 2))(1.0).first_nonfinite()
+    assert found.node.expression == "log(v2)"  # the reason that nobody wrote comes first
+
+
+def test_an_adjoint_of_which_only_the_sum_is_not_finite_is_named():
+    def function(x):
+        b = 3e38 * x
+        c = 3e38 * x
+        L = b + c
+        return L  # noqa: RET504
+
+    graph = trace(function)(1e-3)
+    assert all(np.isfinite(edge.contribution) for edge in graph.edges)
+    found = graph.first_nonfinite()
+    assert (found.phase, found.what, found.node.name) == ("backward", "adjoint", "x")
+    first, b, c = str(found).splitlines()
+    assert first == "backward: the adjoint of x is not finite, a sum of finite parts"
+    assert b.startswith("  of b at test_graph.py:")
+    assert b.endswith("function: b = 3e38 * x")
+    assert c.endswith("function: c = 3e38 * x")
+
+
+def test_a_cotangent_that_is_not_finite_is_named():
+    found = trace(lambda x: 2 * x, cotangent=jnp.nan)(1.0).first_nonfinite()
+    assert str(found) == "backward: the cotangent of output is not finite"
 
 
 def test_a_nan_inside_a_loop_is_named():
