@@ -3,14 +3,15 @@
 import inspect
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 
 from funcnet import notation
 from funcnet.nodes import is_number
-from funcnet.source import evaluations
+from funcnet.source import Evaluation, evaluations
 from funcnet.tape import Operation, Tape
 
 
@@ -111,19 +112,63 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
     return Names(tape=tape, of=names, owners=steps)
 
 
+RETURNED: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("scan", "scan"): "",
+        ("while_loop", "while"): "",
+        ("cond", "cond"): "",
+        ("switch", "cond"): "",
+        ("map", "scan"): "[1]",
+        ("fori_loop", "scan"): "[0][1]",
+        ("fori_loop", "while"): "[2]",
+    }
+)
+"""What a caller gets of what a loop's body returns, by the function that is called and the loop."""
+
+
 def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:
     """The names that the source gives to results; the outermost call has the last word."""
     named: dict[int, str] = {}
     owners: dict[int, int] = {}
     for evaluation in evaluations([(step.name, step.stack) for step in tape.operations]):
         last = tape.operations[evaluation.last]
-        if len(evaluation.targets) != len(last.results):
+        names = dict(_result_names(evaluation, last))
+        if not names:
             continue
         turn = "".join(f"[{k}]" for k in last.turn)
-        for target, place in zip(evaluation.targets, last.results, strict=True):
-            if target != "_":
-                named[place] = target + turn
+        named |= {place: name + turn for place, name in names.items() if name != "_"}
         for operation in tape.operations[evaluation.first : evaluation.last]:
             for place in operation.results:
-                owners[place] = owners.get(place, last.results[0])
+                owners[place] = owners.get(place, next(iter(names)))
     return named, owners
+
+
+def _result_names(evaluation: Evaluation, last: Operation) -> Iterator[tuple[int, str]]:
+    """What an assignment calls the results of its last operation, `_` for what is left."""
+    paths = _result_paths(last) if evaluation.is_direct else None
+    if paths is None:
+        targets = list(evaluation.targets.items())
+        if len(targets) == len(last.results):
+            yield from zip(last.results, evaluation.targets.values(), strict=True)
+        return
+    for place, path in zip(last.results, paths, strict=True):
+        for start, name in evaluation.targets.items():
+            if path is not None and path.startswith(start):
+                yield place, name if name == "_" else name + path.removeprefix(start)
+
+
+def _result_paths(operation: Operation) -> list[str | None] | None:
+    """Of a loop's results where they stand in what its caller gets; `None` for what he does not.
+
+    The body returns the same pytree: a scan's carry and its `y`.
+    """
+    calls = [(function, operation.primitive) for function in operation.stack.library]
+    called = next((call for call in calls if call in RETURNED), None)
+    if called is None:
+        return None
+    parameters, returned = operation.parameters, f"result{RETURNED[called]}"
+    body = parameters.get("jaxpr") or parameters.get("body_jaxpr") or parameters["branches"][0]
+    return [
+        path.removeprefix(returned) if path.startswith(returned) else None
+        for path in body.jaxpr.debug_info.result_paths
+    ]

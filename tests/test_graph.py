@@ -370,6 +370,61 @@ def test_names_of_many_kinds_of_assignment():
     assert names == ["x", "a", "b", "c", "d", "f", "e", "e#2"]
 
 
+START = fn.base.Linear(1.0, 2.0)
+
+
+def scans(x, xs):
+    last, _ = jax.lax.scan(lambda c, a: (c * a * x, None), 1.0, xs)
+    (w, b), ys = jax.lax.scan(lambda c, a: ((c[0] * a * x, c[1] + a), c[0]), (1.0, 2.0), xs)
+    carry, _ = jax.lax.scan(lambda c, a: (fn.base.Linear(c.bias * x, c.weight + a), c), START, xs)
+    first = jax.lax.scan(lambda c, a: (c * a, c), x, xs)[0]
+    return last * w * b * jnp.sum(ys) * carry.weight * first
+
+
+def other_loops(x, xs):
+    i, power = jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x), (0, 1.0))
+    y = jax.lax.fori_loop(0, 3, lambda i, c: c * x, 1.0)
+    z = jax.lax.fori_loop(0, i, lambda i, c: c * x, 1.0)
+    a, b = jax.lax.cond(x > 0, lambda x: (x * 2, x * 3), lambda x: (x, x), x)
+    p, *_ = jax.lax.map(lambda a: (a * x, a + x), xs)
+    return power * y * z * a * b * jnp.sum(p)
+
+
+def helper(x, xs):
+    return jax.lax.scan(lambda c, a: ((c[0] * a * x, c[1] + a), c[0]), (1.0, 2.0), xs)[0]
+
+
+def through_a_helper(x, xs):
+    w, b = helper(x, xs)  # what it returns is not what its loop does
+    return w * b
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (scans, ["last", "w", "b", "ys", "carry.weight", "carry.bias", "first"]),
+        (other_loops, ["i", "power", "y", "z", "a", "b", "p"]),
+        (through_a_helper, []),
+    ],
+)
+def test_the_results_of_a_loop_are_called_as_they_are_unpacked(function, names):
+    graph = trace(function)(2.0, jnp.array([1.0, 2.0]))
+    assert [n.name for n in graph.nodes[2:-1] if not n.name.startswith("v")] == names
+    loops = ("scan", "while", "cond")
+    assert all(graph.open(name).nodes for name in names if graph[name].operation in loops)
+
+
+def test_the_results_of_a_loop_have_their_own_names():
+    graph = trace(scans)(2.0, jnp.array([1.0, 2.0]))
+    expected = {"last": 8, "w": 8, "b": 5, "carry.weight": 4, "carry.bias": 6, "first": 4}
+    assert {name: float(graph[name].value) for name in expected} == expected
+    assert graph["ys"].value.tolist() == [1, 2]
+    graph = trace(other_loops)(2.0, jnp.array([1.0, 2.0]))
+    expected = {"i": 3, "power": 8, "y": 8, "z": 8, "a": 4, "b": 6}
+    assert {name: float(graph[name].value) for name in expected} == expected
+    assert graph["p"].value.tolist() == [2, 4]
+
+
 def apply(weights, x):
     for w in weights:
         x = jnp.tanh(w * x)
@@ -417,7 +472,7 @@ def test_a_loop_is_opened_by_turns():
 
     xs = jnp.array([2.0, 3.0, 5.0])
     graph = trace(function)(1.0, xs)
-    turn = graph.open("function", turn=1)  # c · 2, then this turn's · 3, then · 5
+    turn = graph.open("last", turn=1)  # c · 2, then this turn's · 3, then · 5
     assert float(turn.output.value) == 6
     assert float(turn.output.adjoint) == 5
     for node in turn.nodes:
@@ -427,7 +482,7 @@ def test_a_loop_is_opened_by_turns():
     unrolled = trace(function, expand="scan")(1.0, xs)
     np.testing.assert_allclose(unrolled["xs"].adjoint, [15, 10, 6])
     with pytest.raises(ValueError, match=r"expected 0 … 2; got 7"):
-        graph.open("function", turn=7)
+        graph.open("last", turn=7)
     with pytest.raises(ValueError, match="expected a result of a scan"):
         graph.open("c")
 
