@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from funcnet import naming, recording
+from funcnet import naming, notation, recording
 from funcnet.backward import Backward, sweep
 from funcnet.base import one_of
 from funcnet.naming import Names
@@ -221,7 +221,6 @@ def trace(
         tape, output, called = recording.record(function, args, kwargs, names)
         for name in names:
             _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
-        tape.literals.difference_update(tape.outputs)
         seeds = recording.seeds(tape, output, cotangent)
         return _build(tape, seeds, naming.function_name(function), called)
 
@@ -274,8 +273,8 @@ def _build(
         name=name,
         nodes=tuple(_node(place, made_by.get(place), names, index, adjoints) for place in shown),
         edges=tuple(edge for step in steps for edge in _edges(step, names, index)),
-        outputs=tuple(index[place] for place in tape.outputs if place in index),
-        cotangents=_summed((index[place], seed) for place, seed in seeds if place in index),
+        outputs=tuple(index[place] for place in tape.outputs),
+        cotangents=_summed((index[place], seed) for place, seed in seeds),
         bodies={
             index[place]: functools.partial(_inside, operation, operation.body, names, adjoints)
             for operation in tape.operations
@@ -332,7 +331,8 @@ def _edges(step: Backward, names: Names, index: Mapping[int, int]) -> Iterator[E
     """What one step of the sweep handed down, but to numbers of the source."""
     operation, local = step.operation, step.local
     result = operation.results[step.result]
-    letters = dict(zip("abc", map(names.text, operation.operands), strict=False))
+    operands = dict(zip("abc", map(names.text, operation.operands), strict=False))
+    letters = operands | {"y": names.text(result)}
     received = zip(operation.operands, step.contributions, strict=True)
     for operand, (place, contribution) in enumerate(received):
         if contribution is not None:
@@ -340,7 +340,7 @@ def _edges(step: Backward, names: Names, index: Mapping[int, int]) -> Iterator[E
             elementwise = local.elementwise[operand] and (
                 local.by_hand or _is_slope(pull, step.adjoint)
             )
-            formula = local.formulas[operand].format(y=names.text(result), **letters)
+            formula = notation.formula(local.formulas[operand], **letters)
             yield Edge(
                 parent=index[result],
                 child=index[place],

@@ -69,7 +69,7 @@ class Names(NamedTuple):
     def number(self, place: int) -> str:
         """The number of a value that is one; else the name."""
         value = self.tape.values[place]
-        return notation.operand(value) if is_number(value) else self.text(place)
+        return notation.number(value) if is_number(value) else self.text(place)
 
     def expression(self, operation: Operation, written: Callable[[int], str]) -> str:
         """An operation as a formula, with its operands written in such a way."""

@@ -85,6 +85,11 @@ class Tape:
         self.constants.add(place)
         return place
 
+    def returns(self, outputs: list[int]) -> None:
+        """Keeps which values are the results; a number of the source is a value then."""
+        self.outputs = outputs
+        self.literals.difference_update(outputs)
+
     def record(
         self,
         name: str,
@@ -142,7 +147,7 @@ def evaluate(jaxpr: Any, arguments: Sequence[Any], expand: Iterable[str]) -> Tap
     """
     tape = Tape(expand=frozenset(expand))
     tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
-    tape.outputs = _run(tape, jaxpr, tape.inputs, Call())
+    tape.returns(_run(tape, jaxpr, tape.inputs, Call()))
     return tape
 
 
@@ -203,7 +208,7 @@ def _body(tape: Tape, opener: "Opener", parameters: Any, operands: list[int]) ->
     body.inputs = [body.write(tape.values[i]) for i in operands]
     body.literals = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.literals}
     body.constants = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.constants}
-    body.outputs = opener(body, parameters, body.inputs, Call())
+    body.returns(opener(body, parameters, body.inputs, Call()))
     tape.openable |= body.openable
     return body
 

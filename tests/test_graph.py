@@ -358,6 +358,18 @@ def test_one_factor_alone_is_said_by_its_formula():
     assert str(rule) == "∂output/∂x = [2] 1 … 1\n  ∂output/∂x: ȳ, to each  [] → [2]"
 
 
+def test_a_negative_number_between_signs_stands_in_brackets():
+    graph = trace(lambda x: jnp.maximum((x - -3.0) / -2.0, -1.0) + x**2)(-1.0)
+    assert [(node.expression, node.numbers) for node in graph.nodes[1:]] == [
+        ("x − (−3)", "(−1) − (−3)"),
+        ("v1 / (−2)", "2 / (−2)"),
+        ("max(v2, −1)", "max(−1, −1)"),
+        ("x²", "(−1)²"),
+        ("v3 + v4", "(−1) + 1"),
+    ]
+    assert "1 / (−2) = −0.5" in map(str, graph.edges)
+
+
 def test_names_of_many_kinds_of_assignment():
     def function(x):
         (a, b), c = (x + 1, x * 2), jnp.sin(x)
@@ -485,6 +497,19 @@ def test_a_loop_is_opened_by_turns():
         graph.open("last", turn=7)
     with pytest.raises(ValueError, match="expected a result of a scan"):
         graph.open("c")
+
+
+def test_a_branch_may_return_a_number_of_the_source():
+    def function(x):
+        y = jax.lax.cond(x > 0, lambda x: 1.0, lambda x: x * 2, x)
+        return y * x
+
+    graph = trace(function)(2.0)
+    assert float(graph.open("y").output.value) == 1
+    assert float(graph.open("y").output.adjoint) == 2
+    assert float(trace(function)(-1.0).open("y").output.value) == -2
+    assert float(graph["x"].adjoint) == jax.grad(function)(2.0) == 1
+    assert float(trace(lambda x: 3.0)(1.0).output.value) == 3
 
 
 def test_a_conversion_to_the_same_dtype_is_no_step():
