@@ -45,6 +45,8 @@ class Graph:
       edges: every use of a value, in the order of the reverse sweep.
       outputs: the indices of the output's leaves.
       cotangents: of those, by index, the adjoints that the sweep began with.
+      bodies: by index what computes the graph inside of a loop's result.
+      aliases: indices by names that called functions have for what their callers call otherwise.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Graph:
     outputs: tuple[int, ...]
     cotangents: Mapping[int, Array]
     bodies: Mapping[int, Callable[[], "Graph"]]
+    aliases: Mapping[str, int]
 
     @property
     def output(self) -> Node:
@@ -79,10 +82,14 @@ class Graph:
 
     @functools.cached_property
     def _by_name(self) -> Mapping[str, Node]:
-        return {node.name: node for node in self.nodes}
+        aliases = {name: self.nodes[i] for name, i in self.aliases.items()}
+        return aliases | {node.name: node for node in self.nodes}
 
     def __getitem__(self, name: str) -> Node:
         """The node of a name.
+
+        A variable that is assigned again is `w`, `w#2`, `w#3` in the order of the program. What a
+        function that is called names `h` and its caller `y` is shown as `y`, and found by both.
 
         Raises:
           KeyError: there is none; the nearest names are listed.
@@ -281,6 +288,7 @@ def _build(
             if operation.body is not None
             for place in operation.results
         },
+        aliases={name: index[place] for name, place in names.aliases.items()},
     )
 
 
@@ -401,6 +409,7 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
         outputs=tuple(index[i] for i in sorted(cotangents)) or (index[own[-1]],),
         cotangents={index[i]: ȳ for i, ȳ in sorted(cotangents.items())},
         bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
+        aliases={name: index[i] for name, i in graph.aliases.items() if i in index},
     )
 
 

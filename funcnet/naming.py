@@ -55,11 +55,14 @@ class Names(NamedTuple):
       tape: of a run.
       of: of every place but the numbers of the source its name.
       owners: of the steps of an assignment the place of what it names.
+      aliases: places by what functions that were called name their values, and the callers do not;
+        the first of several.
     """
 
     tape: Tape
     of: Mapping[int, str]
     owners: Mapping[int, int]
+    aliases: Mapping[str, int]
 
     def text(self, place: int) -> str:
         """The name of a value; of a number of the source the number."""
@@ -87,11 +90,11 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
       output_name: the name of an output that has no other.
       input_names: of the inputs.
     """
-    named, owners = _assigned_names(tape)
-    for place, name in zip(tape.inputs, input_names, strict=True):
-        named[place] = name
+    assigned, owners = _assigned_names(tape)
+    assigned += zip(tape.inputs, input_names, strict=True)
     if len(tape.outputs) == 1:
-        named = {tape.outputs[0]: output_name} | named
+        assigned.insert(0, (tape.outputs[0], output_name))
+    named = dict(assigned)
     taken, names = set(named.values()), {}
     fresh = (f"v{i}" for i in itertools.count(1) if f"v{i}" not in taken)
     seen: dict[str, int] = defaultdict(int)
@@ -108,8 +111,12 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
             name = next(fresh)
         seen[name] += 1
         names[place] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-    steps = {place: owner for place, owner in owners.items() if place not in named}
-    return Names(tape=tape, of=names, owners=steps)
+    return Names(
+        tape=tape,
+        of=names,
+        owners={place: owner for place, owner in owners.items() if place not in named},
+        aliases={name: place for place, name in reversed(assigned) if name not in taken},
+    )
 
 
 RETURNED: Mapping[tuple[str, str], str] = MappingProxyType(
@@ -126,9 +133,9 @@ RETURNED: Mapping[tuple[str, str], str] = MappingProxyType(
 """What a caller gets of what a loop's body returns, by the function that is called and the loop."""
 
 
-def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:
+def _assigned_names(tape: Tape) -> tuple[list[tuple[int, str]], dict[int, int]]:
     """The names that the source gives to results; the outermost call has the last word."""
-    named: dict[int, str] = {}
+    named: list[tuple[int, str]] = []
     owners: dict[int, int] = {}
     for evaluation in evaluations([(step.name, step.stack) for step in tape.operations]):
         last = tape.operations[evaluation.last]
@@ -136,7 +143,7 @@ def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:
         if not names:
             continue
         turn = "".join(f"[{k}]" for k in last.turn)
-        named |= {place: name + turn for place, name in names.items() if name != "_"}
+        named += [(place, name + turn) for place, name in names.items() if name != "_"]
         for operation in tape.operations[evaluation.first : evaluation.last]:
             for place in operation.results:
                 owners[place] = owners.get(place, next(iter(names)))

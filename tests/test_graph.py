@@ -443,6 +443,38 @@ def apply(weights, x):
     return x
 
 
+def test_a_variable_that_is_assigned_again_is_numbered():
+    def function(w):
+        w = w * 2
+        w += 1
+        return w
+
+    graph = trace(function)(1.0)
+    assert [node.name for node in graph.nodes] == ["w", "w#2", "w#3"]
+    assert [float(graph[name].value) for name in ("w", "w#2", "w#3")] == [1, 2, 3]
+
+
+def test_the_names_of_a_called_function_find_what_the_caller_calls_otherwise():
+    def layer(x):
+        h = jnp.tanh(x)
+        return h  # noqa: RET504
+
+    def network(x):
+        y = layer(x)
+        z = layer(y)
+        return layer(z)
+
+    graph = trace(network)(1.0)
+    assert [node.name for node in graph.nodes] == ["x", "y", "z", "h"]
+    assert graph["h"] is graph.output
+    graph = trace(lambda x: network(x) * 2)(1.0)
+    assert graph["y"].index == 1
+    graph = trace(lambda x: (y := layer(x)) * (z := layer(y)) * z)(1.0)
+    assert graph["h"] is graph["y"]
+    assert graph.chain_rule("h").variable == "y"
+    assert trace(network)(1.0)["network"].name == "h"
+
+
 def test_the_loop_of_a_called_function_is_not_the_callers():
     def once(weights, x):
         logits = apply(weights, x)
