@@ -18,6 +18,9 @@ from funcnet.nodes import Edge, Node, is_number
 MAX_PATHS = 8
 """More paths than these are counted, not written."""
 
+MAX_FACTORS = 12
+"""Of a longer product the first and the last are written, and how many are not."""
+
 
 class Factor(NamedTuple):
     """One factor of a product along a path, `∂parent/∂child`.
@@ -85,7 +88,7 @@ class ChainRule(NamedTuple):
     @property
     def symbols(self) -> str:
         """`∂L/∂d · ∂d/∂b · ∂b/∂w1`, a sum of such products."""
-        products = (" · ".join(factor.symbol for factor in path) for path in self.paths)
+        products = (" · ".join(_some([f.symbol for f in path])) for path in self.paths)
         return " + ".join(products)
 
     @property
@@ -268,7 +271,8 @@ def _numbers(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """The numbers in place of the symbols, and, where there are several products, those."""
     if not _is_scalar(paths):
         return
-    products = ["".join(notation.factor(factor.value) for factor in path) for path in paths]
+    factors = ([notation.factor(factor.value) for factor in path] for path in paths)
+    products = ["".join(_some(path, "(… {} more …)")) for path in factors]
     if len(paths) > 1 or len(paths[0]) > 1:
         yield " + ".join(products)
     if len(paths) > 1:
@@ -282,6 +286,18 @@ def _product(path: Sequence[Factor]) -> Any:
 def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """Of the factors that are no numbers: what they do, and between which shapes."""
     factors = {factor.symbol: factor for path in paths for factor in path}
-    for factor in factors.values():
-        if not factor.is_number:
-            yield f"\n  {factor.symbol}: {factor.formula}  {factor.shapes}"
+    lines = [
+        f"{factor.symbol}: {factor.formula}  {factor.shapes}"
+        for factor in factors.values()
+        if not factor.is_number
+    ]
+    yield from (f"\n  {line}" for line in _some(lines))
+
+
+def _some(written: Sequence[str], left_out: str = "… {} more …") -> list[str]:
+    """The first and the last of many."""
+    if len(written) <= MAX_FACTORS:
+        return list(written)
+    half = MAX_FACTORS // 2
+    between = left_out.format(f"{len(written) - 2 * half:,}")
+    return [*written[:half], between, *written[-half:]]

@@ -219,6 +219,15 @@ def test_a_factor_through_an_array_is_a_number():
         assert str(rule) == "∂L/∂b = ∂L/∂d · ∂d/∂b = (2)(9) = 18"
 
 
+def test_a_factor_1_on_the_way_is_not_said():
+    def function(x):
+        y = jnp.sum(((1.0 + x) * 2).astype(jnp.bfloat16) + jnp.bfloat16(1))
+        return y  # noqa: RET504
+
+    legend = str(trace(function)(jnp.ones(2)).chain_rule("x")).splitlines()[-1]
+    assert legend == "  ∂y/∂x: ȳ, to each, then 2  [] → [2]"
+
+
 @jax.custom_vjp
 def normalised(x):
     return x * 2
@@ -498,9 +507,19 @@ def test_a_path_of_hundreds_of_factors():
             x = 1.001 * x
         return x
 
-    (path,) = trace(function)(1.0).chain_rule("x").paths
+    rule = trace(function)(1.0).chain_rule("x")
+    (path,) = rule.paths
     assert len(path) == 600
     np.testing.assert_allclose(path[0].value, 1.001, rtol=1e-6)
+    symbols, numbers, total = rule.steps
+    assert symbols.startswith("∂x#601/∂x#600 · ∂x#600/∂x#599 · ")
+    assert " · ∂x#596/∂x#595 · … 588 more … · ∂x#7/∂x#6 · " in symbols
+    assert symbols.endswith(" · ∂x#2/∂x")
+    assert numbers == "(1.001)" * 6 + "(… 588 more …)" + "(1.001)" * 6
+    assert total == "1.822"
+    lines = str(trace(lambda x: jnp.sum(function(x)))(jnp.ones(2)).chain_rule("x")).splitlines()
+    assert lines[8] == "  … 589 more …"
+    assert len(lines) == 2 + 12 + 1
 
 
 def test_a_variable_without_a_path():
