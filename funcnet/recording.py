@@ -120,7 +120,7 @@ def check_floats(args: tuple, argnums: int | Sequence[int]) -> None:
             if not is_differentiable(leaf):
                 raise TypeError(
                     f"gradient: expected floats in argument {i}; got {_described(leaf)}. "
-                    "Choose others with argnums."
+                    "Write 1.0 instead of 1, or choose other arguments with argnums."
                 )
 
 
@@ -146,5 +146,6 @@ def _check_scalar(leaves: Sequence[Any]) -> None:
         )
     if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise TypeError(
-            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no gradient."
+            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no gradient. "
+            "Write 1.0 instead of 1, and of a complex number give a real part or a norm."
         )
