@@ -6,7 +6,8 @@ the others are linear maps, and their rule is the transposed map. `jax` is used 
 alone: nothing in this file differentiates.
 
 Where a function has a kink the rules follow JAX, half to each operand at a tie of `max`, but for
-one that follows PyTorch: `abs` has slope 0 at 0, where JAX has 1.
+two that follow PyTorch: `abs` has slope 0 at 0, where JAX has 1, and `a^b` has slope 0 by `a` where
+`b` is 0, also at 0⁰, where JAX has NaN.
 """
 
 import math

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import Literal
 
 from funcnet.nodes import is_differentiable
@@ -305,15 +306,25 @@ def _while(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list
 
 def _holds(tape: Tape, condition: Any, places: list[int]) -> bool:
     verdict = evaluate(condition, [tape.values[i] for i in places], expand=())
-    return bool(verdict.values[verdict.outputs[0]])
+    return bool(_decided("while", verdict.values[verdict.outputs[0]]))
 
 
 def _cond(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
     """`cond` and `switch`: the branch that was taken."""
     which, *rest = operands
     branches = parameters["branches"]
-    taken = min(max(int(tape.values[which]), 0), len(branches) - 1)
+    taken = min(max(int(_decided("cond", tape.values[which])), 0), len(branches) - 1)
     return _run(tape, branches[taken], rest, call)
+
+
+def _decided(loop: str, condition: Any) -> Any:
+    """A condition with a value."""
+    if isinstance(condition, Tracer):
+        raise TypeError(
+            f"gradient: expected values where a {loop} decides by them; inside jit, grad or vmap "
+            "there are none. Call it outside, without jit."
+        )
+    return condition
 
 
 Opener = Callable[[Tape, Any, list[int], Call], list[int]]

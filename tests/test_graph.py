@@ -753,6 +753,10 @@ def test_bad_input():
         trace(lambda x: x, cotangent=1j)(1.0)
     with pytest.raises(ValueError, match=r"expected argnums below 1, .*; got 7"):
         gradient(lambda x: x, 7)(1.0)
+    with pytest.raises(TypeError, match=r"a while decides by them; inside jit, .* without jit"):
+        jax.jit(gradient(lambda x: jax.lax.while_loop(lambda c: c < 9, lambda c: c * x, x)))(2.0)
+    with pytest.raises(TypeError, match="where a cond decides"):
+        jax.jit(gradient(lambda x: branch(x[None])))(2.0)
     with pytest.raises(TypeError, match="inside jit, grad or vmap there are none"):
         jax.jit(lambda x: trace(jnp.sin)(x).output.adjoint)(1.0)
     with pytest.raises(TypeError, match="missing 1 required positional argument") as raised:
