@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Shaped
 
 from funcnet import naming, notation, recording
@@ -363,10 +362,10 @@ def _edges(step: Backward, names: Names, index: Mapping[int, int]) -> Iterator[E
             )
 
 
-def _is_slope(pull: Callable[[Any], Any], adjoint: Any) -> bool:
+def _is_slope(pull: Callable[[Any], Any], ȳ: Any) -> bool:
     """Whether a rule acts as an array: `pull(ȳ) = ȳ · pull(1)`. A user's own may not."""
-    product = adjoint * pull(jnp.ones_like(adjoint))
-    return np.allclose(pull(adjoint), product, rtol=1e-3, atol=0, equal_nan=True)
+    product, rtol = ȳ * pull(jnp.ones_like(ȳ)), float(jnp.finfo(ȳ.dtype).eps) ** 0.5
+    return bool(jnp.allclose(pull(ȳ), product, rtol=rtol, atol=0, equal_nan=True))
 
 
 def _pull_to(pull: Callable[[Any], tuple[Any, ...]], operand: int, adjoint: Any) -> Any:

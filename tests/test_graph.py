@@ -269,6 +269,18 @@ def test_a_contribution_is_adjoint_times_local_derivative(rule):
         assert edge.local_derivative == f"ȳ, by the vjp of {rule.__name__}"
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.complex64])
+def test_rounding_is_no_other_rule(dtype):
+    x, z = (jnp.linspace(-3, 2, 50).astype(dtype) for _ in range(2))
+    soft = jax.custom_jvp(lambda x: x / (1 + x * x))
+    soft.defjvps(lambda t, y, x: t * (1 - x * x) / (1 + x * x) ** 2)
+    graph = trace(soft, cotangent=z)(x)
+    (edge,) = graph.edges
+    assert edge.elementwise
+    (expected,) = jax.vjp(soft, x)[1](z)
+    np.testing.assert_array_equal(edge.contribution, expected)
+
+
 def test_a_function_may_be_called_as_an_operation_is():
     graph = trace(lambda x: square(x) * 2)(3.0)
     assert str(graph.chain_rule("x")) == "∂output/∂x = ∂output/∂v1 · ∂v1/∂x = (2)(30) = 60"
