@@ -13,12 +13,15 @@ two that follow PyTorch: `abs` has slope 0 at 0, where JAX has 1, and `a^b` has 
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped
+
+Axes: TypeAlias = tuple[Any, ...]
+"""Numbers of axes: of `int`, and under `vmap` of NumPy's integers."""
 
 
 class Rule(NamedTuple):
@@ -170,7 +173,10 @@ def _clamp(low: Array, a: Array, high: Array) -> tuple[Rule, ...]:
     )
 
 
-def _convert_element_type(a: Array, **_: Any) -> tuple[Rule, ...]:
+def _convert_element_type(a: Array, *, new_dtype: Any, **_: Any) -> tuple[Rule, ...]:
+    """Of a number that becomes complex only the real part of the adjoint is a derivative by it."""
+    if jnp.issubdtype(new_dtype, jnp.complexfloating):
+        return (linear("Re ȳ", lambda ȳ: ȳ.real.astype(a.dtype)),)
     return (Rule(formula="1", pull=lambda ȳ, *_: ȳ.astype(a.dtype), elementwise=True),)
 
 
@@ -201,11 +207,11 @@ def _dot_general(
     )
 
 
-def _reduce_sum(a: Array, *, axes: tuple[int, ...], **_: Any) -> tuple[Rule, ...]:
+def _reduce_sum(a: Array, *, axes: Axes, **_: Any) -> tuple[Rule, ...]:
     return (linear("ȳ, to each", lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape)),)
 
 
-def _reduce_extremum(a: Array, *, axes: tuple[int, ...], **_: Any) -> tuple[Rule, ...]:
+def _reduce_extremum(a: Array, *, axes: Axes, **_: Any) -> tuple[Rule, ...]:
     """The largest (or smallest) receive the adjoint, in equal shares."""
 
     def shared(ȳ: Array, y: Array, a: Array) -> Array:
@@ -219,7 +225,7 @@ def _broadcast_in_dim(
     a: Array,
     *_: Any,
     shape: tuple[int, ...],
-    broadcast_dimensions: tuple[int | np.integer, ...],
+    broadcast_dimensions: Axes,
     **__: Any,
 ) -> tuple[Rule, ...]:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
@@ -231,12 +237,12 @@ def _reshape(a: Array, *_: Any, **__: Any) -> tuple[Rule, ...]:
     return (linear("ȳ, reshaped", lambda ȳ: ȳ.reshape(a.shape)),)
 
 
-def _transpose(a: Array, *, permutation: tuple[int, ...]) -> tuple[Rule, ...]:
+def _transpose(a: Array, *, permutation: Axes) -> tuple[Rule, ...]:
     back = tuple(int(i) for i in np.argsort(permutation))
     return (linear("ȳᵀ", lambda ȳ: ȳ.transpose(back)),)
 
 
-def _concatenate(*operands: Array, dimension: int) -> tuple[Rule, ...]:
+def _concatenate(*operands: Array, dimension: Any) -> tuple[Rule, ...]:
     ends = np.cumsum([a.shape[dimension] for a in operands]).tolist()
     bounds = zip([0, *ends], ends, strict=False)
 
@@ -276,11 +282,11 @@ def _gather(
     )
 
 
-def _cumsum(a: Array, *, axis: int, reverse: bool) -> tuple[Rule, ...]:
+def _cumsum(a: Array, *, axis: Any, reverse: bool) -> tuple[Rule, ...]:
     return (linear("Σ ȳ from here on", lambda ȳ: lax.cumsum(ȳ, axis=axis, reverse=not reverse)),)
 
 
-def _rev(a: Array, *, dimensions: tuple[int, ...]) -> tuple[Rule, ...]:
+def _rev(a: Array, *, dimensions: Axes) -> tuple[Rule, ...]:
     return (linear("ȳ, reversed", lambda ȳ: lax.rev(ȳ, dimensions)),)
 
 

@@ -175,7 +175,7 @@ def _result_paths(operation: Operation) -> list[str | None] | None:
         return None
     parameters, returned = operation.parameters, f"result{RETURNED[called]}"
     body = parameters.get("jaxpr") or parameters.get("body_jaxpr") or parameters["branches"][0]
-    return [
-        path.removeprefix(returned) if path.startswith(returned) else None
-        for path in body.jaxpr.debug_info.result_paths
+    paths = body.jaxpr.debug_info.result_paths  # None after vmap
+    return paths and [
+        path.removeprefix(returned) if path.startswith(returned) else None for path in paths
     ]

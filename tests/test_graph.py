@@ -447,6 +447,16 @@ def test_the_results_of_a_loop_are_called_as_they_are_unpacked(function, names):
     assert all(graph.open(name).nodes for name in names if graph[name].operation in loops)
 
 
+def test_the_results_of_a_loop_under_vmap():
+    def function(xs):
+        last, ys = jax.lax.scan(lambda c, a: (c * a, c), 1.0, xs)
+        return last + jnp.sum(ys)
+
+    graph = trace(lambda xs: jnp.sum(jax.vmap(function)(xs)))(jnp.ones((3, 2)))
+    assert graph["ys"].value.tolist() == [[1, 1, 1]] * 2
+    assert graph["last"].operation == "scan"
+
+
 def test_the_results_of_a_loop_have_their_own_names():
     graph = trace(scans)(2.0, jnp.array([1.0, 2.0]))
     expected = {"last": 8, "w": 8, "b": 5, "carry.weight": 4, "carry.bias": 6, "first": 4}
@@ -806,6 +816,13 @@ def test_random_keys_and_complex_numbers():
     expected = jax.grad(function, 1)(jax.random.key(0), 2.0)
     np.testing.assert_allclose(graph["x"].adjoint, expected, rtol=1e-6)
     assert "complex64" in fn.render.page(graph)
+
+
+def test_of_what_becomes_complex_the_real_part_is_handed_down():
+    function = lambda x: jnp.real(jnp.exp(jnp.complex64(1j) * x.astype(jnp.complex64)))  # noqa: E731
+    graph = trace(function)(jnp.float32(0.5))
+    np.testing.assert_allclose(graph["x"].adjoint, -np.sin(0.5), rtol=1e-6)
+    assert [edge.formula for edge in graph.uses[0]] == ["Re ȳ"]
 
 
 def test_with_cotangents_the_chain_rule_begins_with_them():
