@@ -249,7 +249,7 @@ def gradient(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     def gradient_of(*args: Any, **kwargs: Any) -> Any:
         recording.check_floats(args, argnums)
         tape, output, _ = recording.record(function, args, kwargs, frozenset())
-        adjoints, _ = sweep(tape, recording.seeds(tape, output, None))
+        adjoints, _ = sweep(tape, recording.seed("gradient", tape, output))
         leaves, structure = jax.tree.flatten((args, kwargs))
         received = [
             adjoints.get(place, jnp.zeros_like(tape.values[place]))

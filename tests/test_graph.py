@@ -775,6 +775,10 @@ def test_bad_input():
         trace(lambda x: x, cotangent=1j)(1.0)
     with pytest.raises(ValueError, match=r"expected argnums below 1, .*; got 7"):
         gradient(lambda x: x, 7)(1.0)
+    with pytest.raises(ValueError, match=r"gradient: .* returned float32\[3\].*jnp.mean\.$"):
+        gradient(lambda x: x)(jnp.ones(3))
+    with pytest.raises(TypeError, match="gradient: expected an output of floats; it is int32"):
+        gradient(lambda x: 3)(1.0)
     with pytest.raises(TypeError, match=r"a while decides by them; inside jit, .* without jit"):
         jax.jit(gradient(lambda x: jax.lax.while_loop(lambda c: c < 9, lambda c: c * x, x)))(2.0)
     with pytest.raises(TypeError, match="where a cond decides"):
