@@ -295,10 +295,12 @@ def _index(a: Array, *, at: int) -> tuple[Rule, ...]:
 
 
 def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
-    return tuple(
-        linear("its part of ȳ", lambda ȳ, k=k: lax.index_in_dim(ȳ, k, axis, keepdims=False))
-        for k in range(len(operands))
-    )
+    def part(k: int) -> Rule:  # dynamic: one program for all k
+        return linear(
+            "its part of ȳ", lambda ȳ: lax.dynamic_index_in_dim(ȳ, k, axis, keepdims=False)
+        )
+
+    return tuple(map(part, range(len(operands))))
 
 
 STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(

@@ -41,6 +41,8 @@ class NonFinite(NamedTuple):
         found = f"the {self.what} of {name} = {self.node.expression} is not finite"
         return f"{self.phase}: {found}\n  at {_line(self.node)}{operands}"
 
+    __repr__ = __str__
+
 
 def _line(node: Node) -> str:
     return str(node.source or "an unknown line")

@@ -113,6 +113,8 @@ class ChainRule(NamedTuple):
         indent = "\n" + " " * len(self.symbol) + " = "
         return f"{self.symbol} = {indent.join(self.steps)}" + "".join(_legend(self.paths))
 
+    __repr__ = __str__
+
 
 def chain_rule(
     nodes: Sequence[Node],
