@@ -6,7 +6,7 @@ The variables of a path are those that have a name; a value that is only a step 
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -147,29 +147,42 @@ def chain_rule(
             return {i: _first(objective, nodes[i], ȳ) for i, ȳ in cotangents.items()}
         return _factors(nodes, operands, assignment(index))
 
-    counts = {variable.index: 1}
-    named = (n.index for n in nodes if n.part_of is None or n.index in cotangents)
-    for index in (*(i for i in named if i > variable.index), len(nodes)):
-        counts[index] = sum(counts.get(child, 0) for child in below(index))
-
-    def paths() -> Iterator[tuple[Factor, ...]]:
-        begun: list[tuple[int, tuple[Factor, ...]]] = [(output, ())]
-        while begun:
-            index, path = begun.pop()
-            if index == variable.index:
-                yield path
-            elif counts.get(index):
-                further = [(i, (*path, factor)) for i, factor in factors(index).items()]
-                begun += reversed(further)
-
+    later = nodes[variable.index + 1 :]
+    named = (node.index for node in later if node.part_of is None or node.index in cotangents)
+    counts = _counts(variable.index, (*named, len(nodes)), below)
     count = counts.get(output, 0)
+    few = 0 < count <= MAX_PATHS
     return ChainRule(
         output=objective,
         variable=variable.name,
-        paths=tuple(paths()) if 0 < count <= MAX_PATHS else (),
+        paths=tuple(_paths(output, variable.index, counts, factors)) if few else (),
         num_paths=count,
         total=variable.adjoint,
     )
+
+
+def _counts(
+    end: int, above: Iterable[int], below: Callable[[int], Iterable[int]]
+) -> Mapping[int, int]:
+    """How many paths lead to `end` from each of those above it, in the order of the program."""
+    counts = {end: 1}
+    for index in above:
+        counts[index] = sum(counts.get(child, 0) for child in below(index))
+    return counts
+
+
+def _paths(
+    begin: int, end: int, counts: Mapping[int, int], factors: Callable[[int], Mapping[int, Factor]]
+) -> Iterator[tuple[Factor, ...]]:
+    """The paths themselves, without recursion: one may have thousands of factors."""
+    begun: list[tuple[int, tuple[Factor, ...]]] = [(begin, ())]
+    while begun:
+        index, path = begun.pop()
+        if index == end:
+            yield path
+        elif counts.get(index):
+            further = [(i, (*path, factor)) for i, factor in factors(index).items()]
+            begun += reversed(further)
 
 
 def _first(objective: str, output: Node, cotangent: Array) -> Factor:
