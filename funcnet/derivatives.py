@@ -6,18 +6,22 @@ the others are linear maps, and their rule is the transposed map. `jax` is used 
 alone: nothing in this file differentiates.
 
 Where a function has a kink the rules follow JAX, half to each operand at a tie of `max`, but for
-one that follows PyTorch: `abs` has slope 0 at 0, where JAX has 1.
+two that follow PyTorch: `abs` has slope 0 at 0, where JAX has 1, and `a^b` has slope 0 by `a` where
+`b` is 0, also at 0⁰, where JAX has NaN.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped
+
+Axes: TypeAlias = tuple[Any, ...]
+"""Numbers of axes: of `int`, and under `vmap` of NumPy's integers."""
 
 
 class Rule(NamedTuple):
@@ -44,7 +48,7 @@ def slope(formula: str, derivative: Callable[..., Any]) -> Rule:
     """
     return Rule(
         formula=formula,
-        pull=lambda g, y, *operands: g * _like(g, derivative(y, *operands)),
+        pull=lambda ȳ, y, *operands: ȳ * _like(ȳ, derivative(y, *operands)),
         elementwise=True,
     )
 
@@ -52,17 +56,17 @@ def slope(formula: str, derivative: Callable[..., Any]) -> Rule:
 def linear(formula: str, transposed: Callable[[Array], Array]) -> Rule:
     """The rule of a linear map: `ā = transposed(ȳ)`.
 
-    >>> total = linear("ȳ, to each", lambda g: jnp.broadcast_to(g, (3,)))
+    >>> total = linear("ȳ, to each", lambda ȳ: jnp.broadcast_to(ȳ, (3,)))
     >>> total.pull(jnp.array(2.0), jnp.array(6.0), jnp.ones(3))
     Array([2., 2., 2.], dtype=float32, weak_type=True)
     """
-    return Rule(formula=formula, pull=lambda g, *_: transposed(g), elementwise=False)
+    return Rule(formula=formula, pull=lambda ȳ, *_: transposed(ȳ), elementwise=False)
 
 
-def _like(g: Array, derivative: Any) -> Any:
-    """Booleans as numbers of g's type; numbers as they are."""
+def _like(ȳ: Array, derivative: Any) -> Any:
+    """Booleans as numbers of ȳ's type; numbers as they are."""
     dtype = getattr(derivative, "dtype", None)
-    return derivative if dtype is None or dtype == g.dtype else derivative.astype(g.dtype)
+    return derivative if dtype is None or dtype == ȳ.dtype else derivative.astype(ȳ.dtype)
 
 
 def _share(a: Array, b: Array) -> Array:
@@ -152,8 +156,8 @@ def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
     def chosen(k: int) -> Rule:
         return Rule(
             formula=f"[{{a}} = {bool(k) if which.dtype == bool else k}]",
-            pull=lambda g, *_: jnp.where(
-                which == jnp.asarray(k, which.dtype), g, jnp.zeros_like(g)
+            pull=lambda ȳ, *_: jnp.where(
+                which == jnp.asarray(k, which.dtype), ȳ, jnp.zeros_like(ȳ)
             ),
             elementwise=which.shape == cases[k].shape,
         )
@@ -169,12 +173,15 @@ def _clamp(low: Array, a: Array, high: Array) -> tuple[Rule, ...]:
     )
 
 
-def _convert_element_type(a: Array, **_: Any) -> tuple[Rule, ...]:
-    return (Rule(formula="1", pull=lambda g, *_: g.astype(a.dtype), elementwise=True),)
+def _convert_element_type(a: Array, *, new_dtype: Any, **_: Any) -> tuple[Rule, ...]:
+    """Of a number that becomes complex only the real part of the adjoint is a derivative by it."""
+    if jnp.issubdtype(new_dtype, jnp.complexfloating):
+        return (linear("Re ȳ", lambda ȳ: ȳ.real.astype(a.dtype)),)
+    return (Rule(formula="1", pull=lambda ȳ, *_: ȳ.astype(a.dtype), elementwise=True),)
 
 
 def _stop_gradient(a: Array) -> tuple[Rule, ...]:
-    return (Rule(formula="0, as told", pull=lambda g, *_: jnp.zeros_like(g), elementwise=True),)
+    return (Rule(formula="0, as told", pull=lambda ȳ, *_: jnp.zeros_like(ȳ), elementwise=True),)
 
 
 def _dot_general(
@@ -189,27 +196,27 @@ def _dot_general(
     batch = [A[i] for i in a_batch]
     free = [i for i in A if i not in B] + [j for j in B if j not in A]
 
-    def product(g: Array, other: Array, letters: list[int], target: list[int]) -> Array:
+    def product(ȳ: Array, other: Array, letters: list[int], target: list[int]) -> Array:
         return jnp.einsum(
-            g, batch + free, other.astype(g.dtype), letters, target, precision=precision
+            ȳ, batch + free, other.astype(ȳ.dtype), letters, target, precision=precision
         )
 
     return (
-        linear("ȳ {b}ᵀ", lambda g: product(g, b, B, A).astype(a.dtype)),
-        linear("{a}ᵀ ȳ", lambda g: product(g, a, A, B).astype(b.dtype)),
+        linear("ȳ {b}ᵀ", lambda ȳ: product(ȳ, b, B, A).astype(a.dtype)),
+        linear("{a}ᵀ ȳ", lambda ȳ: product(ȳ, a, A, B).astype(b.dtype)),
     )
 
 
-def _reduce_sum(a: Array, *, axes: tuple[int, ...], **_: Any) -> tuple[Rule, ...]:
-    return (linear("ȳ, to each", lambda g: jnp.broadcast_to(jnp.expand_dims(g, axes), a.shape)),)
+def _reduce_sum(a: Array, *, axes: Axes, **_: Any) -> tuple[Rule, ...]:
+    return (linear("ȳ, to each", lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape)),)
 
 
-def _reduce_extremum(a: Array, *, axes: tuple[int, ...], **_: Any) -> tuple[Rule, ...]:
+def _reduce_extremum(a: Array, *, axes: Axes, **_: Any) -> tuple[Rule, ...]:
     """The largest (or smallest) receive the adjoint, in equal shares."""
 
-    def shared(g: Array, y: Array, a: Array) -> Array:
-        winners = (a == jnp.expand_dims(y, axes)).astype(g.dtype)
-        return winners * jnp.expand_dims(g / winners.sum(axes), axes)
+    def shared(ȳ: Array, y: Array, a: Array) -> Array:
+        winners = (a == jnp.expand_dims(y, axes)).astype(ȳ.dtype)
+        return winners * jnp.expand_dims(ȳ / winners.sum(axes), axes)
 
     return (Rule(formula="ȳ, to where {a} = {y}", pull=shared, elementwise=False),)
 
@@ -218,29 +225,29 @@ def _broadcast_in_dim(
     a: Array,
     *_: Any,
     shape: tuple[int, ...],
-    broadcast_dimensions: tuple[int | np.integer, ...],
+    broadcast_dimensions: Axes,
     **__: Any,
 ) -> tuple[Rule, ...]:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
     stretched = tuple(i for i, j in enumerate(broadcast_dimensions) if a.shape[i] != shape[j])
-    return (linear("Σ ȳ", lambda g: g.sum(new).sum(stretched, keepdims=True)),)
+    return (linear("Σ ȳ", lambda ȳ: ȳ.sum(new).sum(stretched, keepdims=True)),)
 
 
 def _reshape(a: Array, *_: Any, **__: Any) -> tuple[Rule, ...]:
-    return (linear("ȳ, reshaped", lambda g: g.reshape(a.shape)),)
+    return (linear("ȳ, reshaped", lambda ȳ: ȳ.reshape(a.shape)),)
 
 
-def _transpose(a: Array, *, permutation: tuple[int, ...]) -> tuple[Rule, ...]:
+def _transpose(a: Array, *, permutation: Axes) -> tuple[Rule, ...]:
     back = tuple(int(i) for i in np.argsort(permutation))
-    return (linear("ȳᵀ", lambda g: g.transpose(back)),)
+    return (linear("ȳᵀ", lambda ȳ: ȳ.transpose(back)),)
 
 
-def _concatenate(*operands: Array, dimension: int) -> tuple[Rule, ...]:
+def _concatenate(*operands: Array, dimension: Any) -> tuple[Rule, ...]:
     ends = np.cumsum([a.shape[dimension] for a in operands]).tolist()
     bounds = zip([0, *ends], ends, strict=False)
 
     def part(start: int, end: int) -> Rule:
-        return linear("its part of ȳ", lambda g: lax.slice_in_dim(g, start, end, axis=dimension))
+        return linear("its part of ȳ", lambda ȳ: lax.slice_in_dim(ȳ, start, end, axis=dimension))
 
     return tuple(part(start, end) for start, end in bounds)
 
@@ -252,7 +259,7 @@ def _slice(a: Array, *, start_indices: Any, limit_indices: Any, strides: Any) ->
             start_indices, limit_indices, strides or (1,) * a.ndim, strict=True
         )
     )
-    return (linear("ȳ, in its place", lambda g: jnp.zeros_like(a).at[where].set(g)),)
+    return (linear("ȳ, in its place", lambda ȳ: jnp.zeros_like(a).at[where].set(ȳ)),)
 
 
 def _gather(
@@ -270,28 +277,30 @@ def _gather(
     return (
         linear(
             "ȳ, added where it was read",
-            lambda g: lax.scatter_add(jnp.zeros_like(a), indices, g, numbers, mode=mode),
+            lambda ȳ: lax.scatter_add(jnp.zeros_like(a), indices, ȳ, numbers, mode=mode),
         ),
     )
 
 
-def _cumsum(a: Array, *, axis: int, reverse: bool) -> tuple[Rule, ...]:
-    return (linear("Σ ȳ from here on", lambda g: lax.cumsum(g, axis=axis, reverse=not reverse)),)
+def _cumsum(a: Array, *, axis: Any, reverse: bool) -> tuple[Rule, ...]:
+    return (linear("Σ ȳ from here on", lambda ȳ: lax.cumsum(ȳ, axis=axis, reverse=not reverse)),)
 
 
-def _rev(a: Array, *, dimensions: tuple[int, ...]) -> tuple[Rule, ...]:
-    return (linear("ȳ, reversed", lambda g: lax.rev(g, dimensions)),)
+def _rev(a: Array, *, dimensions: Axes) -> tuple[Rule, ...]:
+    return (linear("ȳ, reversed", lambda ȳ: lax.rev(ȳ, dimensions)),)
 
 
 def _index(a: Array, *, at: int) -> tuple[Rule, ...]:
-    return (linear("ȳ, in its place", lambda g: jnp.zeros_like(a).at[at].set(g)),)
+    return (linear("ȳ, in its place", lambda ȳ: jnp.zeros_like(a).at[at].set(ȳ)),)
 
 
 def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
-    return tuple(
-        linear("its part of ȳ", lambda g, k=k: lax.index_in_dim(g, k, axis, keepdims=False))
-        for k in range(len(operands))
-    )
+    def part(k: int) -> Rule:  # dynamic: one program for all k
+        return linear(
+            "its part of ȳ", lambda ȳ: lax.dynamic_index_in_dim(ȳ, k, axis, keepdims=False)
+        )
+
+    return tuple(map(part, range(len(operands))))
 
 
 STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(

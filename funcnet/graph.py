@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from funcnet import naming, recording
+from funcnet import naming, notation, recording
 from funcnet.backward import Backward, sweep
 from funcnet.base import one_of
 from funcnet.naming import Names
@@ -44,6 +44,8 @@ class Graph:
       edges: every use of a value, in the order of the reverse sweep.
       outputs: the indices of the output's leaves.
       cotangents: of those, by index, the adjoints that the sweep began with.
+      bodies: by index what computes the graph inside of a loop's result.
+      aliases: indices by names that called functions have for what their callers call otherwise.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Graph:
     outputs: tuple[int, ...]
     cotangents: Mapping[int, Array]
     bodies: Mapping[int, Callable[[], "Graph"]]
+    aliases: Mapping[str, int]
 
     @property
     def output(self) -> Node:
@@ -78,10 +81,14 @@ class Graph:
 
     @functools.cached_property
     def _by_name(self) -> Mapping[str, Node]:
-        return {node.name: node for node in self.nodes}
+        aliases = {name: self.nodes[i] for name, i in self.aliases.items()}
+        return aliases | {node.name: node for node in self.nodes}
 
     def __getitem__(self, name: str) -> Node:
         """The node of a name.
+
+        A variable that is assigned again is `w`, `w#2`, `w#3` in the order of the program. What a
+        function that is called names `h` and its caller `y` is shown as `y`, and found by both.
 
         Raises:
           KeyError: there is none; the nearest names are listed.
@@ -161,8 +168,8 @@ class Graph:
         >>> print(trace(lambda x: jnp.log(x - 1))(1.0).first_nonfinite().node.expression)
         log(v1)
         """
-        born = first_born(self.nodes, self.edges)
-        if born is not None and born.node.index in self.bodies:
+        born = first_born(self.nodes, self.operands, self.uses, self.cotangents)
+        if born and born.what in ("value", "derivative") and born.node.index in self.bodies:
             return self.open(born.node.name).first_nonfinite() or born
         return born
 
@@ -220,7 +227,6 @@ def trace(
         tape, output, called = recording.record(function, args, kwargs, names)
         for name in names:
             _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
-        tape.literals.difference_update(tape.outputs)
         seeds = recording.seeds(tape, output, cotangent)
         return _build(tape, seeds, naming.function_name(function), called)
 
@@ -243,7 +249,7 @@ def gradient(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     def gradient_of(*args: Any, **kwargs: Any) -> Any:
         recording.check_floats(args, argnums)
         tape, output, _ = recording.record(function, args, kwargs, frozenset())
-        adjoints, _ = sweep(tape, recording.seeds(tape, output, None))
+        adjoints, _ = sweep(tape, recording.seed("gradient", tape, output))
         leaves, structure = jax.tree.flatten((args, kwargs))
         received = [
             adjoints.get(place, jnp.zeros_like(tape.values[place]))
@@ -273,14 +279,15 @@ def _build(
         name=name,
         nodes=tuple(_node(place, made_by.get(place), names, index, adjoints) for place in shown),
         edges=tuple(edge for step in steps for edge in _edges(step, names, index)),
-        outputs=tuple(index[place] for place in tape.outputs if place in index),
-        cotangents=_summed((index[place], seed) for place, seed in seeds if place in index),
+        outputs=tuple(index[place] for place in tape.outputs),
+        cotangents=_summed((index[place], seed) for place, seed in seeds),
         bodies={
             index[place]: functools.partial(_inside, operation, operation.body, names, adjoints)
             for operation in tape.operations
             if operation.body is not None
             for place in operation.results
         },
+        aliases={name: index[place] for name, place in names.aliases.items()},
     )
 
 
@@ -331,21 +338,34 @@ def _edges(step: Backward, names: Names, index: Mapping[int, int]) -> Iterator[E
     """What one step of the sweep handed down, but to numbers of the source."""
     operation, local = step.operation, step.local
     result = operation.results[step.result]
-    letters = dict(zip("abc", map(names.text, operation.operands), strict=False))
+    operands = dict(zip("abc", map(names.text, operation.operands), strict=False))
+    letters = operands | {"y": names.text(result)}
     received = zip(operation.operands, step.contributions, strict=True)
     for operand, (place, contribution) in enumerate(received):
         if contribution is not None:
+            pull = functools.partial(_pull_to, local.pull, operand)
+            elementwise = local.elementwise[operand] and (
+                local.by_hand or _is_slope(pull, step.adjoint)
+            )
+            formula = notation.formula(local.formulas[operand], **letters)
             yield Edge(
                 parent=index[result],
                 child=index[place],
                 operand=operand,
-                formula=local.formulas[operand].format(y=names.text(result), **letters),
+                formula=formula if local.by_hand or elementwise else f"ȳ, by the {formula}",
                 contribution=contribution,
                 by_hand=local.by_hand,
-                elementwise=local.elementwise[operand],
-                pull=functools.partial(_pull_to, local.pull, operand),
+                elementwise=elementwise,
+                linear=local.linear,
+                pull=pull,
                 parent_value=names.tape.values[result],
             )
+
+
+def _is_slope(pull: Callable[[Any], Any], ȳ: Any) -> bool:
+    """Whether a rule acts as an array: `pull(ȳ) = ȳ · pull(1)`. A user's own may not."""
+    product, rtol = ȳ * pull(jnp.ones_like(ȳ)), float(jnp.finfo(ȳ.dtype).eps) ** 0.5
+    return bool(jnp.allclose(pull(ȳ), product, rtol=rtol, atol=0, equal_nan=True))
 
 
 def _pull_to(pull: Callable[[Any], tuple[Any, ...]], operand: int, adjoint: Any) -> Any:
@@ -388,6 +408,7 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
         outputs=tuple(index[i] for i in sorted(cotangents)) or (index[own[-1]],),
         cotangents={index[i]: ȳ for i, ȳ in sorted(cotangents.items())},
         bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
+        aliases={name: index[i] for name, i in graph.aliases.items() if i in index},
     )
 
 

@@ -3,14 +3,15 @@
 import inspect
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 
 from funcnet import notation
 from funcnet.nodes import is_number
-from funcnet.source import evaluations
+from funcnet.source import Evaluation, evaluations
 from funcnet.tape import Operation, Tape
 
 
@@ -54,11 +55,14 @@ class Names(NamedTuple):
       tape: of a run.
       of: of every place but the numbers of the source its name.
       owners: of the steps of an assignment the place of what it names.
+      aliases: places by what functions that were called name their values, and the callers do not;
+        the first of several.
     """
 
     tape: Tape
     of: Mapping[int, str]
     owners: Mapping[int, int]
+    aliases: Mapping[str, int]
 
     def text(self, place: int) -> str:
         """The name of a value; of a number of the source the number."""
@@ -68,11 +72,13 @@ class Names(NamedTuple):
     def number(self, place: int) -> str:
         """The number of a value that is one; else the name."""
         value = self.tape.values[place]
-        return notation.operand(value) if is_number(value) else self.text(place)
+        return notation.number(value) if is_number(value) else self.text(place)
 
     def expression(self, operation: Operation, written: Callable[[int], str]) -> str:
         """An operation as a formula, with its operands written in such a way."""
         operands = list(map(written, operation.operands))
+        if operation.name != operation.primitive:  # a function of the user's, whatever its name
+            return notation.call(operation.name, operands)
         return notation.expression(operation.name, operands, operation.parameters)
 
 
@@ -84,18 +90,18 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
       output_name: the name of an output that has no other.
       input_names: of the inputs.
     """
-    named, owners = _assigned_names(tape)
-    for place, name in zip(tape.inputs, input_names, strict=True):
-        named[place] = name
+    assigned, owners = _assigned_names(tape)
+    assigned += zip(tape.inputs, input_names, strict=True)
     if len(tape.outputs) == 1:
-        named = {tape.outputs[0]: output_name} | named
+        assigned.insert(0, (tape.outputs[0], output_name))
+    named = dict(assigned)
     taken, names = set(named.values()), {}
     fresh = (f"v{i}" for i in itertools.count(1) if f"v{i}" not in taken)
     seen: dict[str, int] = defaultdict(int)
     made_by = {place: operation for operation in tape.operations for place in operation.results}
     for place in range(len(tape.values)):
         operation = made_by.get(place)
-        if operation and operation.name == "index" and operation.operands[0] in names:
+        if operation and operation.primitive == "index" and operation.operands[0] in names:
             name = f"{names[operation.operands[0]]}[{operation.parameters['at']}]"
         elif place in named:
             name = named[place]
@@ -105,23 +111,71 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
             name = next(fresh)
         seen[name] += 1
         names[place] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-    steps = {place: owner for place, owner in owners.items() if place not in named}
-    return Names(tape=tape, of=names, owners=steps)
+    return Names(
+        tape=tape,
+        of=names,
+        owners={place: owner for place, owner in owners.items() if place not in named},
+        aliases={name: place for place, name in reversed(assigned) if name not in taken},
+    )
 
 
-def _assigned_names(tape: Tape) -> tuple[dict[int, str], dict[int, int]]:
+RETURNED: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("scan", "scan"): "",
+        ("while_loop", "while"): "",
+        ("cond", "cond"): "",
+        ("switch", "cond"): "",
+        ("map", "scan"): "[1]",
+        ("fori_loop", "scan"): "[0][1]",
+        ("fori_loop", "while"): "[2]",
+    }
+)
+"""What a caller gets of what a loop's body returns, by the function that is called and the loop."""
+
+
+def _assigned_names(tape: Tape) -> tuple[list[tuple[int, str]], dict[int, int]]:
     """The names that the source gives to results; the outermost call has the last word."""
-    named: dict[int, str] = {}
+    named: list[tuple[int, str]] = []
     owners: dict[int, int] = {}
     for evaluation in evaluations([(step.name, step.stack) for step in tape.operations]):
         last = tape.operations[evaluation.last]
-        if len(evaluation.targets) != len(last.results):
+        names = dict(_result_names(evaluation, last))
+        if not names:
             continue
         turn = "".join(f"[{k}]" for k in last.turn)
-        for target, place in zip(evaluation.targets, last.results, strict=True):
-            if target != "_":
-                named[place] = target + turn
+        named += [(place, name + turn) for place, name in names.items() if name != "_"]
         for operation in tape.operations[evaluation.first : evaluation.last]:
             for place in operation.results:
-                owners[place] = owners.get(place, last.results[0])
+                owners[place] = owners.get(place, next(iter(names)))
     return named, owners
+
+
+def _result_names(evaluation: Evaluation, last: Operation) -> Iterator[tuple[int, str]]:
+    """What an assignment calls the results of its last operation, `_` for what is left."""
+    paths = _result_paths(last) if evaluation.is_direct else None
+    if paths is None:
+        targets = list(evaluation.targets.items())
+        if len(targets) == len(last.results):
+            yield from zip(last.results, evaluation.targets.values(), strict=True)
+        return
+    for place, path in zip(last.results, paths, strict=True):
+        for start, name in evaluation.targets.items():
+            if path is not None and path.startswith(start):
+                yield place, name if name == "_" else name + path.removeprefix(start)
+
+
+def _result_paths(operation: Operation) -> list[str | None] | None:
+    """Of a loop's results where they stand in what its caller gets; `None` for what he does not.
+
+    The body returns the same pytree: a scan's carry and its `y`.
+    """
+    calls = [(function, operation.primitive) for function in operation.stack.library]
+    called = next((call for call in calls if call in RETURNED), None)
+    if called is None:
+        return None
+    parameters, returned = operation.parameters, f"result{RETURNED[called]}"
+    body = parameters.get("jaxpr") or parameters.get("body_jaxpr") or parameters["branches"][0]
+    paths = body.jaxpr.debug_info.result_paths  # None after vmap
+    return paths and [
+        path.removeprefix(returned) if path.startswith(returned) else None for path in paths
+    ]

@@ -127,6 +127,7 @@ class Edge:
       contribution: what the child receives: incoming adjoint times local derivative.
       by_hand: whether the rule is of the table in `derivatives`; if not, it is of `jax.vjp`.
       elementwise: whether the local derivative is an array.
+      linear: whether `pull` is sure to be: the rule of a `custom_vjp` may be any function of `ȳ`.
       pull: the local derivative as a map: adjoint of the parent to contribution.
     """
 
@@ -137,6 +138,7 @@ class Edge:
     contribution: Array
     by_hand: bool
     elementwise: bool
+    linear: bool
     pull: Callable[[Shaped[Array, "..."]], Shaped[Array, "..."]] = dataclasses.field(repr=False)
     parent_value: Array = dataclasses.field(repr=False)
 

@@ -59,13 +59,13 @@ def factor(x: Any) -> str:
     return f"({number(x)})"
 
 
-def operand(x: Any) -> str:
-    """A number between signs: in brackets where it begins with one.
+def operand(text: str) -> str:
+    """What stands between signs: in brackets where it begins with one.
 
-    >>> operand(5.0), operand(-5.0)
-    ('5', '(−5)')
+    >>> operand("x"), operand("−5")
+    ('x', '(−5)')
     """
-    return factor(x) if number(x).startswith("−") else number(x)
+    return f"({text})" if text.startswith("−") else text
 
 
 def shape(array: ArrayLike) -> str:
@@ -108,11 +108,11 @@ def expression(operation: str, operands: Sequence[str], parameters: Mapping[str,
 
     >>> expression("mul", ["w1", "a"], {}), expression("integer_pow", ["x"], {"y": -2})
     ('w1 · a', 'x⁻²')
-    >>> expression("sigmoid", ["z"], {}), expression("concatenate", list("abcdefg"), {})
-    ('sigmoid(z)', 'concatenate(a, b, c, …)')
+    >>> expression("sub", ["x", "−3"], {}), expression("max", ["x", "−3"], {})
+    ('x − (−3)', 'max(x, −3)')
     """
     if operation == "integer_pow":
-        return f"{operands[0]}{str(parameters['y']).translate(_SUPERSCRIPTS)}"
+        return f"{operand(operands[0])}{str(parameters['y']).translate(_SUPERSCRIPTS)}"
     if operation == "convert_element_type":
         return f"{parameters['new_dtype']}({operands[0]})"
     if operation == "index":
@@ -121,6 +121,25 @@ def expression(operation: str, operands: Sequence[str], parameters: Mapping[str,
         return f"where({operands[0]}, {operands[2]}, {operands[1]})"
     template = EXPRESSIONS.get(operation)
     if template and template.count("{}") <= len(operands):
-        return template.format(*operands)
+        return template.format(*(operands if template[-1] in ")|" else map(operand, operands)))
+    return call(operation, operands)
+
+
+def formula(template: str, **letters: str) -> str:
+    """A local derivative with the names of its operands.
+
+    >>> formula("1 / {b}", b="−3"), formula("{b}", b="−3")
+    ('1 / (−3)', '−3')
+    """
+    alone = template[1:-1] in letters
+    return template.format(**{k: v if alone else operand(v) for k, v in letters.items()})
+
+
+def call(name: str, operands: Sequence[str]) -> str:
+    """A function with its arguments; of many the first.
+
+    >>> call("sigmoid", ["z"]), call("concatenate", list("abcdefg"))
+    ('sigmoid(z)', 'concatenate(a, b, c, …)')
+    """
     shown = [*operands[:3], "…"] if len(operands) > 4 else operands
-    return f"{operation}({', '.join(shown)})"
+    return f"{name}({', '.join(shown)})"

@@ -6,16 +6,20 @@ The variables of a path are those that have a name; a value that is only a step 
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from funcnet import notation
-from funcnet.nodes import Edge, Node
+from funcnet.nodes import Edge, Node, is_number
 
 MAX_PATHS = 8
 """More paths than these are counted, not written."""
+
+MAX_FACTORS = 12
+"""Of a longer product the first and the last are written, and how many are not."""
 
 
 class Factor(NamedTuple):
@@ -46,6 +50,18 @@ class Factor(NamedTuple):
         return self.value is not None
 
 
+class Assignment(NamedTuple):
+    """What computes one variable, `d = w3 * b + w4 * c`, by the indices of nodes.
+
+    Attributes:
+      steps: the variable, and the values without a name that it is computed through, last to first.
+      reads: the variables that they are computed from, in the order of the program.
+    """
+
+    steps: tuple[int, ...]
+    reads: tuple[int, ...]
+
+
 class ChainRule(NamedTuple):
     """`∂output/∂variable` as a sum over paths.
 
@@ -72,7 +88,7 @@ class ChainRule(NamedTuple):
     @property
     def symbols(self) -> str:
         """`∂L/∂d · ∂d/∂b · ∂b/∂w1`, a sum of such products."""
-        products = (" · ".join(factor.symbol for factor in path) for path in self.paths)
+        products = (" · ".join(_some([f.symbol for f in path])) for path in self.paths)
         return " + ".join(products)
 
     @property
@@ -97,6 +113,8 @@ class ChainRule(NamedTuple):
         indent = "\n" + " " * len(self.symbol) + " = "
         return f"{self.symbol} = {indent.join(self.steps)}" + "".join(_legend(self.paths))
 
+    __repr__ = __str__
+
 
 def chain_rule(
     nodes: Sequence[Node],
@@ -117,33 +135,54 @@ def chain_rule(
     output = next((i for i in cotangents if nodes[i].name == objective), len(nodes))
 
     @functools.cache
-    def down(index: int) -> tuple[tuple[int, Factor], ...]:
+    def assignment(index: int) -> Assignment:
+        return _assignment(nodes, operands, index)
+
+    def below(index: int) -> Iterable[int]:
+        return cotangents if index == len(nodes) else assignment(index).reads
+
+    @functools.cache
+    def factors(index: int) -> Mapping[int, Factor]:
         if index == len(nodes):
-            return tuple((i, _first(objective, nodes[i], ȳ)) for i, ȳ in cotangents.items())
-        return tuple(sorted(_factors(nodes, operands, index), key=lambda pair: pair[0]))
+            return {i: _first(objective, nodes[i], ȳ) for i, ȳ in cotangents.items()}
+        return _factors(nodes, operands, assignment(index))
 
-    counts = {variable.index: 1}
-    named = (n.index for n in nodes if n.part_of is None or n.index in cotangents)
-    for index in (*(i for i in named if i > variable.index), len(nodes)):
-        counts[index] = sum(counts.get(child, 0) for child, _ in down(index))
-
-    def paths() -> Iterator[tuple[Factor, ...]]:
-        begun: list[tuple[int, tuple[Factor, ...]]] = [(output, ())]
-        while begun:
-            index, path = begun.pop()
-            if index == variable.index:
-                yield path
-            elif counts.get(index):
-                begun += [(child, (*path, factor)) for child, factor in reversed(down(index))]
-
+    later = nodes[variable.index + 1 :]
+    named = (node.index for node in later if node.part_of is None or node.index in cotangents)
+    counts = _counts(variable.index, (*named, len(nodes)), below)
     count = counts.get(output, 0)
+    few = 0 < count <= MAX_PATHS
     return ChainRule(
         output=objective,
         variable=variable.name,
-        paths=tuple(paths()) if 0 < count <= MAX_PATHS else (),
+        paths=tuple(_paths(output, variable.index, counts, factors)) if few else (),
         num_paths=count,
         total=variable.adjoint,
     )
+
+
+def _counts(
+    end: int, above: Iterable[int], below: Callable[[int], Iterable[int]]
+) -> Mapping[int, int]:
+    """How many paths lead to `end` from each of those above it, in the order of the program."""
+    counts = {end: 1}
+    for index in above:
+        counts[index] = sum(counts.get(child, 0) for child in below(index))
+    return counts
+
+
+def _paths(
+    begin: int, end: int, counts: Mapping[int, int], factors: Callable[[int], Mapping[int, Factor]]
+) -> Iterator[tuple[Factor, ...]]:
+    """The paths themselves, without recursion: one may have thousands of factors."""
+    begun: list[tuple[int, tuple[Factor, ...]]] = [(begin, ())]
+    while begun:
+        index, path = begun.pop()
+        if index == end:
+            yield path
+        elif counts.get(index):
+            further = [(i, (*path, factor)) for i, factor in factors(index).items()]
+            begun += reversed(further)
 
 
 def _first(objective: str, output: Node, cotangent: Array) -> Factor:
@@ -152,56 +191,91 @@ def _first(objective: str, output: Node, cotangent: Array) -> Factor:
         parent=objective,
         child=output.name,
         formula="its cotangent",
-        value=cotangent if cotangent.shape == () else None,
+        value=cotangent if is_number(cotangent) else None,
         shapes=f"[] → {list(cotangent.shape)}",
     )
 
 
-def _factors(
+def _assignment(
     nodes: Sequence[Node], operands: Mapping[int, Sequence[Edge]], parent: int
-) -> Iterator[tuple[int, Factor]]:
-    """From a node to the named ones it is computed from, through the steps of its assignment."""
-    weights: dict[int, Any] = {parent: 1.0}
-    formulas: dict[int, list[str]] = {parent: [""]}
-    steps = [parent]
-    while steps:
-        steps.sort()
-        step = steps.pop()
-        weight, formula = weights.pop(step), formulas.pop(step)
-        if step != parent and nodes[step].part_of is None:
-            yield step, _factor(nodes[parent], nodes[step], formula, weight)
-            continue
-        for edge in operands.get(step, ()):
-            if edge.child not in weights:
-                steps.append(edge.child)
-            weights[edge.child] = _add(weights.get(edge.child), _times(weight, edge))
-            formulas.setdefault(edge.child, []).extend(_then(f, edge.formula) for f in formula[:2])
-
-
-def _factor(parent: Node, child: Node, formulas: list[str], value: Any) -> Factor:
-    return Factor(
-        parent=parent.name,
-        child=child.name,
-        formula=formulas[0] if len(formulas) == 1 else "a sum over the ways between",
-        value=value,
-        shapes=f"{list(parent.value.shape)} → {list(child.value.shape)}",
+) -> Assignment:
+    """The assignment of a variable, from its value down to what it reads."""
+    reached, begun = {parent}, [parent]
+    while begun:
+        for edge in operands.get(begun.pop(), ()):
+            if edge.child not in reached:
+                reached.add(edge.child)
+                begun += [edge.child] * (nodes[edge.child].part_of is not None)
+    reads = {i for i in reached if nodes[i].part_of is None} - {parent}
+    return Assignment(
+        steps=tuple(sorted(reached - reads, reverse=True)), reads=tuple(sorted(reads))
     )
 
 
-def _times(weight: Any, edge: Edge) -> Any:
-    """The product of numbers; `None` where one of them is an array or a linear map."""
-    local = edge.local_derivative
-    if weight is None or isinstance(local, str) or local.shape != ():
+def _factors(
+    nodes: Sequence[Node], operands: Mapping[int, Sequence[Edge]], assignment: Assignment
+) -> dict[int, Factor]:
+    """From a variable to each that its assignment reads."""
+    parent = nodes[assignment.steps[0]]
+    formulas = _formulas(operands, assignment)
+    numbers = _derivatives(operands, assignment, parent.value) if is_number(parent.value) else {}
+    return {
+        i: Factor(
+            parent=parent.name,
+            child=nodes[i].name,
+            formula=formulas[i][0] if len(formulas[i]) == 1 else "a sum over the ways between",
+            value=numbers.get(i) if is_number(nodes[i].value) else None,
+            shapes=f"{list(parent.value.shape)} → {list(nodes[i].value.shape)}",
+        )
+        for i in assignment.reads
+    }
+
+
+def _formulas(
+    operands: Mapping[int, Sequence[Edge]], assignment: Assignment
+) -> Mapping[int, Sequence[str]]:
+    """What becomes of the adjoint on the ways down, two of them where there are more."""
+    formulas: dict[int, list[str]] = {assignment.steps[0]: [""]}
+    for step in assignment.steps:
+        for edge in operands.get(step, ()):
+            ways = [_then(way, edge.formula) for way in formulas[step][:2]]
+            formulas.setdefault(edge.child, []).extend(ways)
+    return formulas
+
+
+def _derivatives(
+    operands: Mapping[int, Sequence[Edge]], assignment: Assignment, value: Array
+) -> Mapping[int, Any]:
+    """`∂value/∂i` for what the assignment reads: the reverse sweep through its steps, from 1 on.
+
+    Where a rule on the way may be no linear map there is no such number: `None`, as is every sum
+    with it.
+    """
+    adjoints: dict[int, Any] = {assignment.steps[0]: jnp.ones_like(value)}
+    for step in assignment.steps:
+        for edge in operands.get(step, ()):
+            pulled = _pulled(edge, adjoints[step])
+            first = edge.child not in adjoints
+            adjoints[edge.child] = pulled if first else _plus(adjoints[edge.child], pulled)
+    return adjoints
+
+
+def _pulled(edge: Edge, adjoint: Any) -> Any:
+    """What a child receives of an adjoint, where that is a product with a local derivative."""
+    if adjoint is None or not (edge.linear or edge.elementwise):
         return None
-    return weight * local
+    return edge.pull(adjoint) if edge.linear else adjoint * edge.local_derivative
 
 
-def _add(weight: Any, other: Any) -> Any:
-    return other if weight is None else None if other is None else weight + other
+def _plus(one: Any, other: Any) -> Any:
+    return None if one is None or other is None else one + other
 
 
 def _then(first: str, second: str) -> str:
-    return f"{first}, then {second}" if first not in ("", "1") else second
+    """One after the other; what leaves everything as it is is not said."""
+    if first in ("", "1"):
+        return second
+    return first if second == "1" else f"{first}, then {second}"
 
 
 def _is_scalar(paths: Sequence[Sequence[Factor]]) -> bool:
@@ -212,7 +286,8 @@ def _numbers(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """The numbers in place of the symbols, and, where there are several products, those."""
     if not _is_scalar(paths):
         return
-    products = ["".join(notation.factor(factor.value) for factor in path) for path in paths]
+    factors = ([notation.factor(factor.value) for factor in path] for path in paths)
+    products = ["".join(_some(path, "(… {} more …)")) for path in factors]
     if len(paths) > 1 or len(paths[0]) > 1:
         yield " + ".join(products)
     if len(paths) > 1:
@@ -226,6 +301,18 @@ def _product(path: Sequence[Factor]) -> Any:
 def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """Of the factors that are no numbers: what they do, and between which shapes."""
     factors = {factor.symbol: factor for path in paths for factor in path}
-    for factor in factors.values():
-        if not factor.is_number:
-            yield f"\n  {factor.symbol}: {factor.formula}  {factor.shapes}"
+    lines = [
+        f"{factor.symbol}: {factor.formula}  {factor.shapes}"
+        for factor in factors.values()
+        if not factor.is_number
+    ]
+    yield from (f"\n  {line}" for line in _some(lines))
+
+
+def _some(written: Sequence[str], left_out: str = "… {} more …") -> list[str]:
+    """The first and the last of many."""
+    if len(written) <= MAX_FACTORS:
+        return list(written)
+    half = MAX_FACTORS // 2
+    between = left_out.format(f"{len(written) - 2 * half:,}")
+    return [*written[:half], between, *written[-half:]]

@@ -61,8 +61,8 @@ def seeds(tape: Tape, output: Any, cotangent: Any) -> list[tuple[int, Any]]:
     """
     leaves, structure = jax.tree.flatten(output)
     if cotangent is None:
-        _check_scalar(leaves)
-        return [(tape.outputs[0], jnp.ones_like(tape.values[tape.outputs[0]]))]
+        hint = ", or pass cotangent=, the adjoint to begin with, arrays of these shapes"
+        return seed("trace", tape, output, hint)
     given, given_structure = jax.tree.flatten(cotangent)
     for leaf in given:
         _check_array("cotangent", leaf)
@@ -76,6 +76,23 @@ def seeds(tape: Tape, output: Any, cotangent: Any) -> list[tuple[int, Any]]:
         for place, adjoint in zip(tape.outputs, given, strict=True)
         if is_differentiable(tape.values[place])
     ]
+
+
+def seed(what: str, tape: Tape, output: Any, hint: str = "") -> list[tuple[int, Any]]:
+    """Where the sweep begins for an output that is a scalar: with 1.
+
+    Args:
+      what: who asks, for the error.
+      tape: of a run.
+      output: its output as a pytree of shapes and dtypes.
+      hint: what else to do than to reduce an output that is none.
+
+    Raises:
+      TypeError: the output is not of floats.
+      ValueError: the output is not a scalar.
+    """
+    _check_scalar(what, jax.tree.leaves(output), hint)
+    return [(tape.outputs[0], jnp.ones_like(tape.values[tape.outputs[0]]))]
 
 
 def _is_like(given: Any, leaf: Any) -> bool:
@@ -120,7 +137,7 @@ def check_floats(args: tuple, argnums: int | Sequence[int]) -> None:
             if not is_differentiable(leaf):
                 raise TypeError(
                     f"gradient: expected floats in argument {i}; got {_described(leaf)}. "
-                    "Choose others with argnums."
+                    "Write 1.0 instead of 1, or choose other arguments with argnums."
                 )
 
 
@@ -137,14 +154,15 @@ def _check_array(name: str, leaf: Any) -> None:
     )
 
 
-def _check_scalar(leaves: Sequence[Any]) -> None:
+def _check_scalar(what: str, leaves: Sequence[Any], hint: str) -> None:
     if len(leaves) != 1 or leaves[0].shape != ():
         shapes = ", ".join(map(_described, leaves)) or "nothing"
         raise ValueError(
-            f"trace: expected a function with a scalar output; it returned {shapes}. Reduce it, as "
-            "with jnp.mean, or pass cotangent=, the adjoint to begin with, arrays of these shapes."
+            f"{what}: expected a function with a scalar output; it returned {shapes}. Reduce it, "
+            f"as with jnp.mean{hint}."
         )
     if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise TypeError(
-            f"trace: expected an output of floats; it is {leaves[0].dtype}, and has no gradient."
+            f"{what}: expected an output of floats; it is {leaves[0].dtype}, and has no gradient. "
+            "Write 1.0 instead of 1, and of a complex number give a real part or a norm."
         )

@@ -10,7 +10,7 @@ import itertools
 import linecache
 import os
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
@@ -89,19 +89,28 @@ class Stack(NamedTuple):
         """The user's line that is closest to the operation."""
         return self.user[-1].source if self.user else None
 
+    @property
+    def library(self) -> Iterator[str]:
+        """The names of the functions that the user's line called, the outermost first."""
+        below = itertools.takewhile(lambda frame: frame != self.user[-1], reversed(self.whole))
+        return (frame.code.co_name for frame in reversed(list(below)))
+
 
 class Evaluation(NamedTuple):
     """Operations, one after another, that evaluated the right side of one assignment.
 
     Attributes:
-      targets: the names on its left side: `b`, or `q`, `k`, `v`.
+      targets: the names on its left side, by where in the value they stand: `{"": "b"}`, of
+        `(w, b), y = ...` `{"[0][0]": "w", "[0][1]": "b", "[1]": "y"}`.
       first: the number of the first operation.
       last: the number of the last; its results are what the targets name.
+      is_direct: whether the last is called in the expression itself, by no function of the user's.
     """
 
-    targets: tuple[str, ...]
+    targets: Mapping[str, str]
     first: int
     last: int
+    is_direct: bool
 
 
 @functools.cache
@@ -147,7 +156,14 @@ def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
             if targets := assigned(frame.code.co_filename).get(frame.span):
                 first = _first_step(stacks, level, run[0], end)
                 end = run[-1] + 1
-                found.append(Evaluation(targets=targets, first=first, last=run[-1]))
+                found.append(
+                    Evaluation(
+                        targets=targets,
+                        first=first,
+                        last=run[-1],
+                        is_direct=len(stacks[run[-1]].user) == level + 1,
+                    )
+                )
     return found
 
 
@@ -213,12 +229,12 @@ def _is_repeated(frame: Frame, loops: Callable[[str], list[tuple[int, int]]]) ->
     return any(begin <= first <= line <= last for first, last in loops(frame.code.co_filename))
 
 
-def _assignments(tree: ast.Module) -> dict[Span, tuple[str, ...]]:
+def _assignments(tree: ast.Module) -> dict[Span, dict[str, str]]:
     """Of every assignment in a file: where its right side stands, and the names on its left."""
     return {span: targets for node in ast.walk(tree) for span, targets in _assigned_by(node)}
 
 
-def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, tuple[str, ...]]]:
+def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, dict[str, str]]]:
     match node:
         case ast.Assign(targets=[target, *_], value=value):
             yield from _bound(target, value)
@@ -227,10 +243,10 @@ def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, tuple[str, ...]]]:
         case ast.NamedExpr(target=target, value=value):
             yield from _bound(target, value)
         case ast.AugAssign(target=target):
-            yield _span(node), (ast.unparse(target),)
+            yield _span(node), {"": ast.unparse(target)}
 
 
-def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, tuple[str, ...]]]:
+def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, dict[str, str]]]:
     """What a target gets: of a pair its parts, of a condition the branch that was evaluated."""
     match target, value:
         case (ast.Tuple() | ast.List()) as left, (ast.Tuple() | ast.List()) as right:
@@ -239,10 +255,21 @@ def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, tuple[str,
         case _, ast.IfExp():
             yield from _bound(target, value.body)
             yield from _bound(target, value.orelse)
-        case (ast.Tuple() | ast.List()) as left, _:
-            yield _span(value), tuple(map(ast.unparse, left.elts))
+        case _, ast.Subscript(value=ast.Call() as call, slice=ast.Constant(value=int(i))):
+            yield _span(value), dict(_named(target))
+            yield _span(call), {f"[{i}]{path}": name for path, name in _named(target)}
         case _:
-            yield _span(value), (ast.unparse(target),)
+            yield _span(value), dict(_named(target))
+
+
+def _named(target: ast.expr, path: str = "") -> Iterator[tuple[str, str]]:
+    """The names in a target and where they stand in what it gets, but after a star."""
+    if not isinstance(target, ast.Tuple | ast.List):
+        yield path, ast.unparse(target)
+        return
+    before = itertools.takewhile(lambda part: not isinstance(part, ast.Starred), target.elts)
+    for i, part in enumerate(before):
+        yield from _named(part, f"{path}[{i}]")
 
 
 def _span(node: ast.expr | ast.stmt) -> Span:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import Literal
 
-from funcnet import derivatives
 from funcnet.nodes import is_differentiable
 from funcnet.source import Stack, stack_of
 
@@ -24,6 +24,7 @@ class Operation(NamedTuple):
 
     Attributes:
       name: of the primitive, or of the function with a derivative of its own: `sigmoid`.
+      primitive: what JAX calls it: of such a function `custom_jvp_call` or `custom_vjp_call`.
       operands: the places of its operands among the tape's values.
       results: the places of its results.
       parameters: of the primitive.
@@ -31,10 +32,10 @@ class Operation(NamedTuple):
       stack: the calls that led to it.
       turn: of the loops around it, opened on this tape, which turn it belongs to.
       body: for `scan`, `while` and `cond` what happened inside.
-      elementwise: for a function with a derivative of its own, whether it is elementwise.
     """
 
     name: str
+    primitive: str
     operands: tuple[int, ...]
     results: tuple[int, ...]
     parameters: Mapping[str, Any]
@@ -42,7 +43,6 @@ class Operation(NamedTuple):
     stack: Stack
     turn: tuple[int, ...]
     body: "Tape | None"
-    elementwise: bool
 
 
 @dataclasses.dataclass
@@ -53,6 +53,7 @@ class Tape:
       expand: the names of the operations to open.
       values: every value, in the order of the program.
       literals: the places of the numbers that stand in the source.
+      constants: the places of what no argument has a part in.
       operations: every operation, in the order of the program.
       inputs: the places of the arguments.
       outputs: the places of the results.
@@ -62,6 +63,7 @@ class Tape:
     expand: frozenset[str]
     values: list[Any] = dataclasses.field(default_factory=list)
     literals: set[int] = dataclasses.field(default_factory=set)
+    constants: set[int] = dataclasses.field(default_factory=set)
     operations: list[Operation] = dataclasses.field(default_factory=list)
     inputs: list[int] = dataclasses.field(default_factory=list)
     outputs: list[int] = dataclasses.field(default_factory=list)
@@ -74,9 +76,20 @@ class Tape:
 
     def write_literal(self, value: Any) -> int:
         """Keeps a number of the source."""
-        place = self.write(value)
+        place = self.write_constant(value)
         self.literals.add(place)
         return place
+
+    def write_constant(self, value: Any) -> int:
+        """Keeps a value that no argument has a part in."""
+        place = self.write(value)
+        self.constants.add(place)
+        return place
+
+    def returns(self, outputs: list[int]) -> None:
+        """Keeps which values are the results; a number of the source is a value then."""
+        self.outputs = outputs
+        self.literals.difference_update(outputs)
 
     def record(
         self,
@@ -86,17 +99,19 @@ class Tape:
         call: "Call",
         parameters: Mapping[str, Any] = MappingProxyType({}),
         body: "Tape | None" = None,
-        elementwise: bool = False,
+        primitive: str = "",
     ) -> list[int]:
         """Carries out an operation, unless its body has been, and keeps it with its results."""
         if body is None:
             results = bind(*(self.values[i] for i in operands))
         else:
             results = [body.values[i] for i in body.outputs]
-        places = [self.write(value) for value in results]
+        write = self.write_constant if self.constants.issuperset(operands) else self.write
+        places = [write(value) for value in results]
         self.operations.append(
             Operation(
                 name=name,
+                primitive=primitive or name,
                 operands=tuple(operands),
                 results=tuple(places),
                 parameters=parameters,
@@ -104,7 +119,6 @@ class Tape:
                 stack=call.stack,
                 turn=call.turn,
                 body=body,
-                elementwise=elementwise,
             )
         )
         return places
@@ -134,14 +148,15 @@ def evaluate(jaxpr: Any, arguments: Sequence[Any], expand: Iterable[str]) -> Tap
     """
     tape = Tape(expand=frozenset(expand))
     tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
-    tape.outputs = _run(tape, jaxpr, tape.inputs, Call())
+    tape.returns(_run(tape, jaxpr, tape.inputs, Call()))
     return tape
 
 
 def _run(tape: Tape, jaxpr: Any, inputs: Sequence[int], call: Call) -> list[int]:
     """Runs a program on a tape; returns the places of its results."""
     program, constants = getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
-    places = dict(zip(program.constvars, map(tape.write, map(jnp.asarray, constants)), strict=True))
+    written = map(tape.write_constant, map(jnp.asarray, constants))
+    places = dict(zip(program.constvars, written, strict=True))
     places.update(zip(program.invars, inputs, strict=True))
 
     def read(atom: Any) -> int:
@@ -178,7 +193,7 @@ def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list
         call,
         parameters=parameters,
         body=body,
-        elementwise=primitive in CUSTOM and _is_elementwise(parameters["call_jaxpr"]),
+        primitive=primitive,
     )
 
 
@@ -191,10 +206,10 @@ def _is_identity(equation: Any) -> bool:
 def _body(tape: Tape, opener: "Opener", parameters: Any, operands: list[int]) -> Tape:
     """What happens inside a loop, on a tape of its own."""
     body = Tape(expand=tape.expand)
-    for i in operands:
-        write = body.write_literal if i in tape.literals else body.write
-        body.inputs.append(write(tape.values[i]))
-    body.outputs = opener(body, parameters, body.inputs, Call())
+    body.inputs = [body.write(tape.values[i]) for i in operands]
+    body.literals = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.literals}
+    body.constants = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.constants}
+    body.returns(opener(body, parameters, body.inputs, Call()))
     tape.openable |= body.openable
     return body
 
@@ -217,26 +232,6 @@ def _name(equation: Any) -> str:
     if equation.primitive.name not in CUSTOM or inner is None:
         return equation.primitive.name
     return getattr(inner, "jaxpr", inner).debug_info.func_name
-
-
-def _is_elementwise(jaxpr: Any) -> bool:
-    """Whether a program works on each element alone: then its derivative is an array."""
-    program = getattr(jaxpr, "jaxpr", jaxpr)
-    shapes = {v.aval.shape for v in (*program.invars, *program.outvars)}
-    return (
-        len(shapes) == 1
-        and len(program.invars) == 1
-        and all(map(_is_elementwise_equation, program.eqns))
-    )
-
-
-def _is_elementwise_equation(equation: Any) -> bool:
-    inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
-    if inner is not None:
-        program = getattr(inner, "jaxpr", inner)
-        return all(map(_is_elementwise_equation, program.eqns))
-    scalar = all(v.aval.shape == () for v in equation.invars)
-    return scalar or equation.primitive.name in derivatives.ELEMENTWISE | COMPARISONS
 
 
 def _refuse_effects(equation: Any, call: Call) -> None:
@@ -311,15 +306,25 @@ def _while(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list
 
 def _holds(tape: Tape, condition: Any, places: list[int]) -> bool:
     verdict = evaluate(condition, [tape.values[i] for i in places], expand=())
-    return bool(verdict.values[verdict.outputs[0]])
+    return bool(_decided("while", verdict.values[verdict.outputs[0]]))
 
 
 def _cond(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
     """`cond` and `switch`: the branch that was taken."""
     which, *rest = operands
     branches = parameters["branches"]
-    taken = min(max(int(tape.values[which]), 0), len(branches) - 1)
+    taken = min(max(int(_decided("cond", tape.values[which])), 0), len(branches) - 1)
     return _run(tape, branches[taken], rest, call)
+
+
+def _decided(loop: str, condition: Any) -> Any:
+    """A condition with a value."""
+    if isinstance(condition, Tracer):
+        raise TypeError(
+            f"gradient: expected values where a {loop} decides by them; inside jit, grad or vmap "
+            "there are none. Call it outside, without jit."
+        )
+    return condition
 
 
 Opener = Callable[[Tape, Any, list[int], Call], list[int]]
@@ -338,6 +343,3 @@ CUSTOM: Mapping[str, Opener] = MappingProxyType(
 
 LOOPS: Mapping[str, Opener] = MappingProxyType({"scan": _scan, "while": _while, "cond": _cond})
 """Control flow: one operation with a body, unless it is to be opened."""
-
-COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite"})
-"""Elementwise operations without a derivative."""

@@ -37,7 +37,7 @@ def load_function(path: str) -> Callable[..., Any]:
 def parse_arguments(text: str) -> tuple[Any, ...]:
     """Arguments written in Python or JSON: a tuple or list of them, or the only one.
 
-    A list of numbers inside of them is an array.
+    A list of numbers inside of them is an array: `([1.0, 2.0],)` is one, `[1.0, 2.0]` two numbers.
 
     Raises:
       ValueError: it is neither, or a list is no array.
@@ -101,8 +101,18 @@ def _check_signature(function: Callable[..., Any], args: Sequence[Any]) -> None:
     except TypeError as error:
         raise ValueError(
             f"--args: expected arguments for {getattr(function, '__name__', 'it')}{signature}: "
-            f"{error}; got {len(args)}."
+            f"{error}; got {len(args)}.{_one_array(signature, args)}"
         ) from error
+
+
+def _one_array(signature: inspect.Signature, args: Sequence[Any]) -> str:
+    """What to write if the numbers of one array were taken for arguments."""
+    try:
+        _ = signature.bind(args)
+    except TypeError:
+        return ""
+    array = [a.tolist() if isinstance(a, np.ndarray) else a for a in args]
+    return f" For one array write '({array},)': the outermost brackets hold the arguments."
 
 
 def _first_line(error: Exception) -> str:

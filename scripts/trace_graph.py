@@ -34,7 +34,7 @@ class Options:
     function: str = ""
     """A function of your own instead: package.module:name."""
     args: str = ""
-    """Its arguments, in Python or JSON: (1.0, [2.0, 3.0]). A list of numbers is an array."""
+    """Its arguments, in Python or JSON: (1.0, [2.0, 3.0]); for one array ([1.0, 2.0],)."""
     out: Path | None = None
     """A file to write it to; its suffix says how: .html, .svg, .dot or .json."""
 

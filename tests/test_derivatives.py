@@ -97,6 +97,14 @@ def test_the_slope_of_abs_at_0_is_that_of_pytorch():
     assert rule.pull(jnp.ones(3), jnp.ones(3), jnp.array([-1.0, 0.0, 1.0])).tolist() == [-1, 0, 1]
 
 
+def test_the_slopes_of_0_to_the_0_are_those_of_pytorch():
+    assert gradient(lambda x, y: x**y, (0, 1))(0.0, 0.0) == (0, 0)  # where JAX has (nan, 0)
+    torch = pytest.importorskip("torch")
+    x, y = (torch.tensor(0.0, requires_grad=True) for _ in range(2))
+    (x**y).backward()
+    assert (x.grad, y.grad) == (0, 0)
+
+
 def array(*shape):
     """Numbers that differ from each other by at least 1/16, in a random order."""
     return RNG.permutation(np.arange(np.prod(shape, dtype=int)) / 16 - 0.4).reshape(shape)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental.ode import odeint
 
 import funcnet as fn
 from funcnet import activations, losses, models
@@ -179,7 +180,159 @@ def test_the_lecture():
     assert [float(graph[name].value) for name in "bcdL"] == [5, 10, 55, -45]
     assert str(graph.chain_rule("w1")) == "∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1 = (−1)(3)(5) = −15"
     assert str(graph.chain_rule("w4")) == "∂L/∂w4 = ∂L/∂d · ∂d/∂w4 = (−1)(10) = −10"
-    assert "(−1)(3)(1) + (−1)(4)(2)" in str(graph.chain_rule("a"))
+    assert "(−1)(3)(1) + (−1)(4)(2)" in repr(graph.chain_rule("a"))
+
+
+def products(rule):
+    """Of every path the product of its factors, as they are printed."""
+    return [np.prod([float(factor.value) for factor in path]) for path in rule.paths]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_products_of_the_factors_sum_to_the_total(name):
+    def scaled(t):
+        cost = 3 * t + FUNCTIONS[name](t * X, t * Z)
+        L = cost * t
+        return L  # noqa: RET504
+
+    graph = trace(scaled)(0.7)
+    rule = graph.chain_rule("t")
+    numbers = all(factor.is_number for path in rule.paths for factor in path)
+    computed = (node for node in graph.nodes if node.part_of is None and not node.is_leaf)
+    arrays = any(node.value.ndim for node in computed)  # variables of the function's own
+    assert numbers == (not arrays and name != "custom_vjp")  # which clips what it is handed
+    if numbers:
+        np.testing.assert_allclose(sum(products(rule)), rule.total, rtol=1e-9)
+
+
+def test_a_factor_through_an_array_is_a_number():
+    xs = jnp.array([1.0, 2.0, 3.0])
+
+    def function(b, swapped):
+        d = jnp.sum(b * xs) + 3.0 * b if swapped else 3.0 * b + jnp.sum(b * xs)
+        L = d * 2.0
+        return L  # noqa: RET504
+
+    for swapped in (False, True):
+        rule = trace(lambda b, swapped=swapped: function(b, swapped))(2.0).chain_rule("b")
+        assert str(rule) == "∂L/∂b = ∂L/∂d · ∂d/∂b = (2)(9) = 18"
+
+
+def test_a_factor_1_on_the_way_is_not_said():
+    def function(x):
+        y = jnp.sum(((1.0 + x) * 2).astype(jnp.bfloat16) + jnp.bfloat16(1))
+        return y  # noqa: RET504
+
+    legend = str(trace(function)(jnp.ones(2)).chain_rule("x")).splitlines()[-1]
+    assert legend == "  ∂y/∂x: ȳ, to each, then 2  [] → [2]"
+
+
+@jax.custom_vjp
+def normalised(x):
+    return x * 2
+
+
+normalised.defvjp(lambda x: (x * 2, None), lambda _, ȳ: (ȳ / jnp.linalg.norm(ȳ),))
+
+
+@jax.custom_jvp
+def running_sum(x):
+    return jax.lax.scan(lambda c, a: (c + a, c + a), jnp.zeros((), x.dtype), x)[1]
+
+
+@running_sum.defjvp
+def _(primals, tangents):
+    return running_sum(*primals), running_sum(*tangents)
+
+
+@jax.custom_vjp
+def square(x):
+    """A function called as a primitive is, with another derivative."""
+    return x * x
+
+
+square.defvjp(lambda x: (x * x, x), lambda x, ȳ: (10 * x * ȳ,))
+
+
+@pytest.mark.parametrize("rule", [normalised, running_sum, square, clipped])
+def test_a_contribution_is_adjoint_times_local_derivative(rule):
+    x, z = jnp.array([1.0, -2.0, 3.0]), jnp.array([3.0, 1.0, 4.0])
+    graph = trace(lambda x: jnp.sum(rule(x) * z))(x)
+    (edge,) = graph.uses[0]
+    np.testing.assert_allclose(edge.contribution, jax.grad(lambda x: jnp.sum(rule(x) * z))(x))
+    assert edge.elementwise == (rule is square)
+    if edge.elementwise:
+        local = graph.nodes[edge.parent].adjoint * edge.local_derivative
+        np.testing.assert_allclose(edge.contribution, local)
+    else:
+        assert edge.local_derivative == f"ȳ, by the vjp of {rule.__name__}"
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.complex64])
+def test_rounding_is_no_other_rule(dtype):
+    x, z = (jnp.linspace(-3, 2, 50).astype(dtype) for _ in range(2))
+    soft = jax.custom_jvp(lambda x: x / (1 + x * x))
+    soft.defjvps(lambda t, y, x: t * (1 - x * x) / (1 + x * x) ** 2)
+    graph = trace(soft, cotangent=z)(x)
+    (edge,) = graph.edges
+    assert edge.elementwise
+    (expected,) = jax.vjp(soft, x)[1](z)
+    np.testing.assert_array_equal(edge.contribution, expected)
+
+
+def test_a_function_may_be_called_as_an_operation_is():
+    graph = trace(lambda x: square(x) * 2)(3.0)
+    assert str(graph.chain_rule("x")) == "∂output/∂x = ∂output/∂v1 · ∂v1/∂x = (2)(30) = 60"
+    assert graph["v1"].expression == "square(x)"
+    for name in ("index", "integer_pow", "convert_element_type"):
+
+        def sine(x):
+            return jnp.sin(x)
+
+        sine.__name__ = name
+        function = jax.custom_jvp(sine)
+        function.defjvps(lambda t, y, x: t * jnp.cos(x))
+        named = trace(lambda x, function=function: function(x) * 2)(0.0)
+        assert (named["v1"].expression, float(named["x"].adjoint)) == (f"{name}(x)", 2)
+
+
+def test_what_a_rule_of_the_users_closes_over_receives_nothing():
+    weights = jnp.array([1.0, 2.0, 3.0])
+
+    @jax.custom_vjp
+    def weighted(x):
+        return jnp.sum(weights * x)
+
+    weighted.defvjp(lambda x: (weighted(x), None), lambda _, ȳ: (ȳ * weights,))
+
+    def looped(x):
+        return jax.lax.scan(lambda c, _: (c + weighted(c * x), None), 0.1, length=3)[0]
+
+    for function in (weighted, jax.jit(weighted), looped):
+        graph = trace(function)(weights)
+        np.testing.assert_allclose(graph.nodes[0].adjoint, jax.grad(function)(weights), rtol=1e-6)
+        np.testing.assert_allclose(gradient(function)(weights), graph.nodes[0].adjoint)
+
+    def depends(x, y):
+        @jax.custom_vjp
+        def product(y):
+            return x * y
+
+        product.defvjp(lambda y: (product(y), None), lambda _, ȳ: (ȳ * x,))
+        return product(y)
+
+    with pytest.raises(Exception, match="with respect to a closed-over value"):  # as jax.grad does
+        trace(depends)(1.0, 2.0)
+
+
+def test_an_integrated_differential_equation():
+    def end(k):
+        ys = odeint(lambda y, t, k: -k * y, jnp.array(1.0), jnp.array([0.0, 1.0]), k)
+        return ys[-1]
+
+    np.testing.assert_allclose(gradient(end)(0.5), jax.grad(end)(0.5))
+    np.testing.assert_allclose(gradient(end)(0.5), -np.exp(-0.5), rtol=1e-3)
 
 
 def paths_of(doublings):
@@ -199,8 +352,7 @@ def test_few_paths_are_written_and_many_counted():
     assert trace(lambda x: jnp.sin(x) * jnp.cos(x))(1.0).chain_rule("x").num_paths == 2
     rule = trace(paths_of(3))(0.5).chain_rule("x")
     assert rule.num_paths == len(rule.paths) == 8
-    products = [np.prod([float(factor.value) for factor in path]) for path in rule.paths]
-    np.testing.assert_allclose(sum(products), jax.grad(paths_of(3))(0.5), rtol=1e-5)
+    np.testing.assert_allclose(sum(products(rule)), jax.grad(paths_of(3))(0.5), rtol=1e-5)
     rule = trace(paths_of(10))(0.5).chain_rule("x")
     assert rule.num_paths == 1024
     assert rule.paths == ()
@@ -227,6 +379,18 @@ def test_one_factor_alone_is_said_by_its_formula():
     assert str(rule) == "∂output/∂x = [2] 1 … 1\n  ∂output/∂x: ȳ, to each  [] → [2]"
 
 
+def test_a_negative_number_between_signs_stands_in_brackets():
+    graph = trace(lambda x: jnp.maximum((x - -3.0) / -2.0, -1.0) + x**2)(-1.0)
+    assert [(node.expression, node.numbers) for node in graph.nodes[1:]] == [
+        ("x − (−3)", "(−1) − (−3)"),
+        ("v1 / (−2)", "2 / (−2)"),
+        ("max(v2, −1)", "max(−1, −1)"),
+        ("x²", "(−1)²"),
+        ("v3 + v4", "(−1) + 1"),
+    ]
+    assert "1 / (−2) = −0.5" in map(str, graph.edges)
+
+
 def test_names_of_many_kinds_of_assignment():
     def function(x):
         (a, b), c = (x + 1, x * 2), jnp.sin(x)
@@ -239,10 +403,107 @@ def test_names_of_many_kinds_of_assignment():
     assert names == ["x", "a", "b", "c", "d", "f", "e", "e#2"]
 
 
+START = fn.base.Linear(1.0, 2.0)
+
+
+def scans(x, xs):
+    last, _ = jax.lax.scan(lambda c, a: (c * a * x, None), 1.0, xs)
+    (w, b), ys = jax.lax.scan(lambda c, a: ((c[0] * a * x, c[1] + a), c[0]), (1.0, 2.0), xs)
+    carry, _ = jax.lax.scan(lambda c, a: (fn.base.Linear(c.bias * x, c.weight + a), c), START, xs)
+    first = jax.lax.scan(lambda c, a: (c * a, c), x, xs)[0]
+    return last * w * b * jnp.sum(ys) * carry.weight * first
+
+
+def other_loops(x, xs):
+    i, power = jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x), (0, 1.0))
+    y = jax.lax.fori_loop(0, 3, lambda i, c: c * x, 1.0)
+    z = jax.lax.fori_loop(0, i, lambda i, c: c * x, 1.0)
+    a, b = jax.lax.cond(x > 0, lambda x: (x * 2, x * 3), lambda x: (x, x), x)
+    p, *_ = jax.lax.map(lambda a: (a * x, a + x), xs)
+    return power * y * z * a * b * jnp.sum(p)
+
+
+def helper(x, xs):
+    return jax.lax.scan(lambda c, a: ((c[0] * a * x, c[1] + a), c[0]), (1.0, 2.0), xs)[0]
+
+
+def through_a_helper(x, xs):
+    w, b = helper(x, xs)  # what it returns is not what its loop does
+    return w * b
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (scans, ["last", "w", "b", "ys", "carry.weight", "carry.bias", "first"]),
+        (other_loops, ["i", "power", "y", "z", "a", "b", "p"]),
+        (through_a_helper, []),
+    ],
+)
+def test_the_results_of_a_loop_are_called_as_they_are_unpacked(function, names):
+    graph = trace(function)(2.0, jnp.array([1.0, 2.0]))
+    assert [n.name for n in graph.nodes[2:-1] if not n.name.startswith("v")] == names
+    loops = ("scan", "while", "cond")
+    assert all(graph.open(name).nodes for name in names if graph[name].operation in loops)
+
+
+def test_the_results_of_a_loop_under_vmap():
+    def function(xs):
+        last, ys = jax.lax.scan(lambda c, a: (c * a, c), 1.0, xs)
+        return last + jnp.sum(ys)
+
+    graph = trace(lambda xs: jnp.sum(jax.vmap(function)(xs)))(jnp.ones((3, 2)))
+    assert graph["ys"].value.tolist() == [[1, 1, 1]] * 2
+    assert graph["last"].operation == "scan"
+
+
+def test_the_results_of_a_loop_have_their_own_names():
+    graph = trace(scans)(2.0, jnp.array([1.0, 2.0]))
+    expected = {"last": 8, "w": 8, "b": 5, "carry.weight": 4, "carry.bias": 6, "first": 4}
+    assert {name: float(graph[name].value) for name in expected} == expected
+    assert graph["ys"].value.tolist() == [1, 2]
+    graph = trace(other_loops)(2.0, jnp.array([1.0, 2.0]))
+    expected = {"i": 3, "power": 8, "y": 8, "z": 8, "a": 4, "b": 6}
+    assert {name: float(graph[name].value) for name in expected} == expected
+    assert graph["p"].value.tolist() == [2, 4]
+
+
 def apply(weights, x):
     for w in weights:
         x = jnp.tanh(w * x)
     return x
+
+
+def test_a_variable_that_is_assigned_again_is_numbered():
+    def function(w):
+        w = w * 2
+        w += 1
+        return w
+
+    graph = trace(function)(1.0)
+    assert [node.name for node in graph.nodes] == ["w", "w#2", "w#3"]
+    assert [float(graph[name].value) for name in ("w", "w#2", "w#3")] == [1, 2, 3]
+
+
+def test_the_names_of_a_called_function_find_what_the_caller_calls_otherwise():
+    def layer(x):
+        h = jnp.tanh(x)
+        return h  # noqa: RET504
+
+    def network(x):
+        y = layer(x)
+        z = layer(y)
+        return layer(z)
+
+    graph = trace(network)(1.0)
+    assert [node.name for node in graph.nodes] == ["x", "y", "z", "h"]
+    assert graph["h"] is graph.output
+    graph = trace(lambda x: network(x) * 2)(1.0)
+    assert graph["y"].index == 1
+    graph = trace(lambda x: (y := layer(x)) * (z := layer(y)) * z)(1.0)
+    assert graph["h"] is graph["y"]
+    assert graph.chain_rule("h").variable == "y"
+    assert trace(network)(1.0)["network"].name == "h"
 
 
 def test_the_loop_of_a_called_function_is_not_the_callers():
@@ -268,9 +529,19 @@ def test_a_path_of_hundreds_of_factors():
             x = 1.001 * x
         return x
 
-    (path,) = trace(function)(1.0).chain_rule("x").paths
+    rule = trace(function)(1.0).chain_rule("x")
+    (path,) = rule.paths
     assert len(path) == 600
     np.testing.assert_allclose(path[0].value, 1.001, rtol=1e-6)
+    symbols, numbers, total = rule.steps
+    assert symbols.startswith("∂x#601/∂x#600 · ∂x#600/∂x#599 · ")
+    assert " · ∂x#596/∂x#595 · … 588 more … · ∂x#7/∂x#6 · " in symbols
+    assert symbols.endswith(" · ∂x#2/∂x")
+    assert numbers == "(1.001)" * 6 + "(… 588 more …)" + "(1.001)" * 6
+    assert total == "1.822"
+    lines = str(trace(lambda x: jnp.sum(function(x)))(jnp.ones(2)).chain_rule("x")).splitlines()
+    assert lines[8] == "  … 589 more …"
+    assert len(lines) == 2 + 12 + 1
 
 
 def test_a_variable_without_a_path():
@@ -286,7 +557,7 @@ def test_a_loop_is_opened_by_turns():
 
     xs = jnp.array([2.0, 3.0, 5.0])
     graph = trace(function)(1.0, xs)
-    turn = graph.open("function", turn=1)  # c · 2, then this turn's · 3, then · 5
+    turn = graph.open("last", turn=1)  # c · 2, then this turn's · 3, then · 5
     assert float(turn.output.value) == 6
     assert float(turn.output.adjoint) == 5
     for node in turn.nodes:
@@ -296,9 +567,32 @@ def test_a_loop_is_opened_by_turns():
     unrolled = trace(function, expand="scan")(1.0, xs)
     np.testing.assert_allclose(unrolled["xs"].adjoint, [15, 10, 6])
     with pytest.raises(ValueError, match=r"expected 0 … 2; got 7"):
-        graph.open("function", turn=7)
+        graph.open("last", turn=7)
     with pytest.raises(ValueError, match="expected a result of a scan"):
         graph.open("c")
+
+
+def test_a_branch_may_return_a_number_of_the_source():
+    def function(x):
+        y = jax.lax.cond(x > 0, lambda x: 1.0, lambda x: x * 2, x)
+        return y * x
+
+    graph = trace(function)(2.0)
+    assert float(graph.open("y").output.value) == 1
+    assert float(graph.open("y").output.adjoint) == 2
+    assert float(trace(function)(-1.0).open("y").output.value) == -2
+    assert float(graph["x"].adjoint) == jax.grad(function)(2.0) == 1
+    assert float(trace(lambda x: 3.0)(1.0).output.value) == 3
+
+
+def test_a_loop_compiles_no_program_a_turn(caplog):
+    def function(w, xs):
+        last, ys = jax.lax.scan(lambda c, x: (c * w + x, c), 0.0, xs)
+        return last + jnp.sum(ys)
+
+    with jax.log_compiles():
+        _ = trace(function)(0.5, jnp.ones(50))
+    assert sum(record.message.startswith("Compiling") for record in caplog.records) < 25
 
 
 def test_a_conversion_to_the_same_dtype_is_no_step():
@@ -394,6 +688,45 @@ def test_a_mask_of_infinities_is_not_an_error():
         return jnp.sum(jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)))
 
     assert trace(attention)(jnp.array([1.0, -1.0, 2.0])).first_nonfinite() is None
+    mask = jnp.array([0.0, -jnp.inf, 0.0])
+    masked = trace(lambda x: jnp.sum(jax.nn.softmax(x + mask)))(jnp.ones(3))
+    assert masked.first_nonfinite() is None
+
+
+def test_an_infinity_of_the_source_that_reaches_the_output_is_named():
+    found = trace(lambda x: (x + jnp.inf) * 2)(1.0).first_nonfinite()
+    assert str(found).startswith(
+        "forward: the value of v1 = x + ∞ is not finite\n  at test_graph.p"
+    )
+    assert str(found).endswith("\n  x = 1")
+    mask = jnp.array([0.0, jnp.nan])
+    found = trace(lambda x: jnp.sum(x * mask))(jnp.ones(2)).first_nonfinite()
+    assert str(found) == "forward: the constant v1 is not finite"
+    found = trace(lambda x: (x + jnp.inf) * jnp.log(x - 2))(1.0).first_nonfinite()
+    assert found.node.expression == "log(v2)"  # the reason that nobody wrote comes first
+
+
+def test_an_adjoint_of_which_only_the_sum_is_not_finite_is_named():
+    def function(x):
+        b = 3e38 * x
+        c = 3e38 * x
+        L = b + c
+        return L  # noqa: RET504
+
+    graph = trace(function)(1e-3)
+    assert all(np.isfinite(edge.contribution) for edge in graph.edges)
+    found = graph.first_nonfinite()
+    assert (found.phase, found.what, found.node.name) == ("backward", "adjoint", "x")
+    first, b, c = str(found).splitlines()
+    assert first == "backward: the adjoint of x is not finite, a sum of finite parts"
+    assert b.startswith("  of b at test_graph.py:")
+    assert b.endswith("function: b = 3e38 * x")
+    assert c.endswith("function: c = 3e38 * x")
+
+
+def test_a_cotangent_that_is_not_finite_is_named():
+    found = trace(lambda x: 2 * x, cotangent=jnp.nan)(1.0).first_nonfinite()
+    assert repr(found) == str(found) == "backward: the cotangent of output is not finite"
 
 
 def test_a_nan_inside_a_loop_is_named():
@@ -452,6 +785,14 @@ def test_bad_input():
         trace(lambda x: x, cotangent=1j)(1.0)
     with pytest.raises(ValueError, match=r"expected argnums below 1, .*; got 7"):
         gradient(lambda x: x, 7)(1.0)
+    with pytest.raises(ValueError, match=r"gradient: .* returned float32\[3\].*jnp.mean\.$"):
+        gradient(lambda x: x)(jnp.ones(3))
+    with pytest.raises(TypeError, match="gradient: expected an output of floats; it is int32"):
+        gradient(lambda x: 3)(1.0)
+    with pytest.raises(TypeError, match=r"a while decides by them; inside jit, .* without jit"):
+        jax.jit(gradient(lambda x: jax.lax.while_loop(lambda c: c < 9, lambda c: c * x, x)))(2.0)
+    with pytest.raises(TypeError, match="where a cond decides"):
+        jax.jit(gradient(lambda x: branch(x[None])))(2.0)
     with pytest.raises(TypeError, match="inside jit, grad or vmap there are none"):
         jax.jit(lambda x: trace(jnp.sin)(x).output.adjoint)(1.0)
     with pytest.raises(TypeError, match="missing 1 required positional argument") as raised:
@@ -468,7 +809,9 @@ def test_bad_input():
         trace(lambda x: (jax.debug.print("{}", x), x)[1])(1.0)
     with pytest.raises(KeyError, match=r"no variable 'w9'. Nearest: w"):
         trace(lecture)(*LECTURE)["w9"]
-    with pytest.raises(TypeError, match="expected floats in argument 0; got int32"):
+    with pytest.raises(
+        TypeError, match=r"floats in argument 0; got int32.*Write 1\.0 instead of 1"
+    ):
         gradient(lambda i, x: x * i)(2, 1.0)
     with pytest.raises(TypeError) as raised:
         trace(lambda x, y: x @ y)(jnp.ones((2, 3)), jnp.ones((2, 3)))
@@ -487,6 +830,13 @@ def test_random_keys_and_complex_numbers():
     expected = jax.grad(function, 1)(jax.random.key(0), 2.0)
     np.testing.assert_allclose(graph["x"].adjoint, expected, rtol=1e-6)
     assert "complex64" in fn.render.page(graph)
+
+
+def test_of_what_becomes_complex_the_real_part_is_handed_down():
+    function = lambda x: jnp.real(jnp.exp(jnp.complex64(1j) * x.astype(jnp.complex64)))  # noqa: E731
+    graph = trace(function)(jnp.float32(0.5))
+    np.testing.assert_allclose(graph["x"].adjoint, -np.sin(0.5), rtol=1e-6)
+    assert [edge.formula for edge in graph.uses[0]] == ["Re ȳ"]
 
 
 def test_with_cotangents_the_chain_rule_begins_with_them():

@@ -168,6 +168,7 @@ BAD = {
     "--function mine:three": r"--function: mine has no function 'three'",
     "--function mine:cost": r"--args: expected arguments for cost\(w, x\): missing .* 'w'; got 0",
     "--function mine:cost --args (1.0,2.0,3.0)": r"too many positional arguments; got 3",
+    "--function mine:vector --args [1.0,2.0]": r"got 2\. For one array write '\(\[1.0, 2.0\],\)'",
     "--function mine:cost --args (1.0,": r"--args: expected Python or JSON, as .*; got '\(1.0,'",
     "--function mine:cost --args open('x')": r"--args: expected Python or JSON",
     "--function mine:cost --args (1.0,'a')": r"x: expected an array or a number; got str",
@@ -178,7 +179,7 @@ BAD = {
     "--function mine:fails --args 1.0": r"--function: KeyError: 'k'. fails was traced with x: ",
     "--function mine:branch --args 1.0": r"--function: TracerBoolConversionError: .*x: float32\[\]",
     "--function mine:vector --args ([1.,2.],)": r"a scalar output; it returned float32\[2\]",
-    "--function mine:vector --args 1": r"expected an output of floats; it is int32",
+    "--function mine:vector --args 1": r"output of floats; it is int32.* Write 1\.0 instead of 1",
     "--function mine:prints --args 1.0": r"a pure function; debug_print .*mine.py:22 in prints",
 }
 
