@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import Data, Task, Weights
+from peers import Data, Task, Weights, accuracy
 
 SEED = 0
 
@@ -250,7 +250,7 @@ def _contestant(name: str, task: Task, data: Path) -> None:
             one = {k: (getattr(loaded, k) == 0).astype(np.int32) for k in ("y_train", "y_test")}
             loaded = loaded._replace(**one)
         module = importlib.import_module(f"peers.{name}")
-        train_epoch, accuracy = module.start(task, loaded, first_weights(task.sizes))
+        train_epoch, learned = module.start(task, loaded, first_weights(task.sizes))
     except ModuleNotFoundError as error:
         return _say(left_out=f"{error.name} is not installed")
     except NotImplementedError as error:
@@ -262,7 +262,8 @@ def _contestant(name: str, task: Task, data: Path) -> None:
         begun = time.perf_counter()
         train_epoch()
         _say(seconds=time.perf_counter() - begun)
-    return _say(accuracy=float(accuracy()), peak_bytes=_peak_bytes())
+    right = accuracy(learned(), loaded.x_test, loaded.y_test)
+    return _say(accuracy=right, peak_bytes=_peak_bytes())
 
 
 def _peak_bytes() -> int:
