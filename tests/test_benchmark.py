@@ -173,7 +173,10 @@ def test_the_operations_are_those_that_xla_counts():
     model = fn.models.mlp(sizes)
     cost = fn.training.mean_loss(model.apply, fn.losses.softmax_cross_entropy)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    x, y = jax.ShapeDtypeStruct((batch, 784), jnp.float32), jax.ShapeDtypeStruct((batch,), int)
+    x, y = (
+        jax.ShapeDtypeStruct((batch, 784), jnp.float32),
+        jax.ShapeDtypeStruct((batch,), jnp.int32),
+    )
     analysis = jax.jit(jax.grad(cost)).lower(params, x, y).compile().cost_analysis()
     assert limits.operations(sizes, batch) == pytest.approx(analysis["flops"], rel=0.02)
 
