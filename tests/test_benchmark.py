@@ -471,7 +471,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("command", BAD)
-def test_bad_options_are_one_line(program, command):
+def test_bad_options_are_one_line(program, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     if command == "--device gpu" and jax.default_backend() != "cpu":
         pytest.skip("there is a GPU")
     code, printed, errors = program(*command.split())
