@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -64,6 +65,25 @@ def watch_count(numbers: Iterable[int], what: str = "epochs") -> Iterator[int]:
     yield from track(
         numbers, what, console=console, transient=True, disable=not console.is_terminal
     )
+
+
+def check_out(out: Path | None, suffixes: Collection[str]) -> None:
+    """Refuses an `--out` that cannot be written, before anything is computed.
+
+    Args:
+      out: a file, or None where there is to be none.
+      suffixes: what its name may end in.
+
+    Raises:
+      ValueError: it ends in something else, or its folder is missing.
+    """
+    if out is None:
+        return
+    if out.suffix not in suffixes:
+        expected = ", ".join(suffixes)
+        raise ValueError(f"--out: expected a name ending in {expected}; got {str(out)!r}.")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out: expected a file in a folder that exists; got {str(out)!r}.")
 
 
 def run_program(

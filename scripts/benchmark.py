@@ -7,42 +7,49 @@ stands the floor that the machine's own limits set. `--out` leaves a picture too
 """
 
 import dataclasses
+import platform
 import tempfile
 from collections.abc import Iterator
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import contestants
+import goals
+import limits
 import measuring
+import numpy as np
 import reporting
 import tyro
-from measuring import Record
-from peers import Task
+from peers import Data, Task
+from reporting import Report, Workload
 
 import funcnet as fn
-from funcnet.console import run_program
+from funcnet.console import check_out, run_program, stoppable
 from funcnet.files import write_whole
 
 WORKLOADS = {
-    "softmax, batch 128": Task(sizes=(784, 10)),
+    goals.SOFTMAX: Task(sizes=(784, 10)),
     "softmax, batch 32": Task(sizes=(784, 10), batch_size=32),
     "softmax, batch 1024": Task(sizes=(784, 10), batch_size=1024),
     "logistic, batch 128": Task(sizes=(784, 1)),
     "mlp 784-128-10": Task(sizes=(784, 128, 10)),
-    "mlp 784-512-512-10": Task(sizes=(784, 512, 512, 10)),
+    goals.LARGE: Task(sizes=(784, 512, 512, 10)),
 }
-QUICK = ("softmax, batch 128", "mlp 784-128-10")
-CONTESTANTS = (
-    "funcnet_epoch",
-    "pytorch_in_memory",
-    "pytorch_dataloader",
-    "pytorch_compile",
-    "flax_nnx",
-    "equinox_loop",
-    "jax_from_scratch",
-    "numpy_by_hand",
-    "sklearn_sgd",
-)
-SWEEP = "a model of a sweep of 64"
+QUICK = (goals.SOFTMAX, "mlp 784-128-10")
+CONTESTANTS = {
+    **measuring.FUNCNET,
+    "PyTorch, in memory": "peers.pytorch_in_memory",
+    "PyTorch, DataLoader": "peers.pytorch_dataloader",
+    "PyTorch, torch.compile": "peers.pytorch_compile",
+    "Flax (nnx)": "peers.flax_nnx",
+    "Equinox": "peers.equinox_loop",
+    "JAX, from scratch": "peers.jax_from_scratch",
+    "NumPy by hand": "peers.numpy_by_hand",
+    "scikit-learn, SGDClassifier": "peers.sklearn_sgd",
+}
+LIBRARIES = ("jax", "numpy", "torch", "flax", "equinox", "scikit-learn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,60 +57,97 @@ class BenchmarkConfig:
     """Measure funcnet beside its peers on MNIST."""
 
     manual_dir: Path | None = None
-    """A folder with MNIST's original files, for a machine without a network."""
+    """A folder with MNIST's original files, for a machine without a network. Whole processes are
+    measured only where it is given: the PyTorch script reads them."""
     data_dir: Path | None = None
     """Where prepared data are kept."""
     device: str = "cpu"
-    """cpu or gpu."""
+    """cpu, gpu, or auto: a gpu where there is one."""
     rounds: int = 7
-    """Steady epochs of each contestant."""
+    """Steady epochs of each contestant, at least 5."""
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Two workloads, three rounds, nothing else: two minutes."""
     out: Path | None = None
-    """Where to leave the figures, a .json file, and beside it the picture."""
+    """Where to leave the figures, a .json file, after each workload, and at the end a picture
+    beside it."""
 
 
-def workloads(config: BenchmarkConfig, data: Path) -> Iterator[tuple[str, Task, dict[str, Record]]]:
-    """Each workload's records; the sweep's time is that of one of its models."""
-    rounds = 3 if config.quick else config.rounds
-    for name, task in WORKLOADS.items():
-        if config.quick and name not in QUICK:
-            continue
-        task = task._replace(device=config.device)
-        sweep = ("funcnet_sweep",) if name == "softmax, batch 128" else ()
-        records = dict(measuring.race(task, (*CONTESTANTS, *sweep), data, rounds=rounds))
-        if sweep:
-            records[SWEEP] = measuring.share(records.pop(sweep[0]), 64)
-        yield name, task, records
+def measure(config: BenchmarkConfig, folder: Path) -> Iterator[tuple[str, Report]]:
+    """What there is to print after each part, and the report so far."""
+    device = fn.devices.select_device(config.device)
+    mnist = load(config)
+    data = contestants.save(mnist, folder / "data.npz")
+    report = Report(about=about(device), limits=limits.measure(device))
+    yield reporting.headline(report), report
+    for name in QUICK if config.quick else WORKLOADS:
+        task = WORKLOADS[name]._replace(device=device.platform)
+        rounds = 3 if config.quick else config.rounds
+        workload = Workload(
+            task=task,
+            examples=len(mnist.y_train),
+            floor=limits.floor(task, len(mnist.y_train), report.limits),
+            contestants=race(name, task, data, rounds),
+        )
+        report = dataclasses.replace(report, workloads={**report.workloads, name: workload})
+        yield reporting.race(name, workload, report.limits), report
+    if config.quick:
+        return
+    for axis, grown in measuring.growth(device.platform, data):
+        report = dataclasses.replace(report, growth={**report.growth, axis: grown})
+        yield reporting.growth(axis, grown), report
+    if config.manual_dir is None or device.platform != "cpu":
+        yield "\nwhole processes: left out, as they need --manual-dir and --device cpu", report
+        return
+    commands = measuring.cold_commands(config.manual_dir, folder)
+    report = dataclasses.replace(report, cold=measuring.cold(commands))
+    yield reporting.cold(report.cold), report
+
+
+def load(config: BenchmarkConfig) -> Data:
+    """MNIST's four arrays."""
+    train, test, *_ = fn.data.load("mnist", manual_dir=config.manual_dir, data_dir=config.data_dir)
+    return Data(*map(np.asarray, (*train, *test)))
+
+
+def race(name: str, task: Task, data: Path, rounds: int) -> dict[str, measuring.Record]:
+    """All contestants; of a sweep of softmax models, the time that is one model's."""
+    sweep = {goals.SWEEP: "peers.funcnet_sweep"} if name == goals.SOFTMAX else {}
+    records = measuring.race(task, {**CONTESTANTS, **sweep}, data, rounds=rounds)
+    shares = {name: measuring.share(records[name], goals.MODELS) for name in sweep}
+    return {**records, **shares}
+
+
+def about(device: fn.devices.Device) -> str:
+    """The date, the machine, and the versions of what is compared."""
+    versions = [f"{name} {_version(name)}" for name in LIBRARIES]
+    machine = fn.devices.describe_device(device)
+    return f"{date.today()}, {machine}, Python {platform.python_version()}\n{', '.join(versions)}"
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def main(config: BenchmarkConfig) -> None:
     """Measures, and prints each table as it is done."""
-    if config.out is not None and config.out.suffix != ".json":
-        raise ValueError(f"--out: expected a .json file; got {config.out}.")
-    dataset = fn.data.load("mnist", manual_dir=config.manual_dir, data_dir=config.data_dir)
-    with tempfile.TemporaryDirectory() as folder:
-        data = measuring.save(dataset, Path(folder))
-        limits = measuring.limits(config.device)
-        print(reporting.headline(config.device, limits))
-        report: dict[str, Any] = {"limits": limits, "workloads": {}}
-        for name, task, records in workloads(config, data):
-            floor = measuring.floor(task, len(dataset.train.targets), limits)
-            print(reporting.table(name, records, floor, limits, task))
-            report["workloads"][name] = {
-                "floor": floor,
-                "contestants": {k: dataclasses.asdict(record) for k, record in records.items()},
-            }
-        if not config.quick:
-            for name, points in measuring.growth(config.device, data):
-                print(reporting.growth(name, points))
-                report[f"growth in {name}"] = points
-            if config.manual_dir is not None and config.device == "cpu":
-                report["cold"] = measuring.cold(config.manual_dir, Path(folder))
-                print(reporting.cold(report["cold"]))
+    if config.rounds < 5:
+        raise ValueError(f"--rounds: expected at least 5; got {config.rounds}. Try --quick.")
+    check_out(config.out, [".json"])
+    report = None
+    with stoppable(), tempfile.TemporaryDirectory() as folder:
+        for text, report in measure(config, Path(folder)):
+            print(text, flush=True)
+            if config.out is not None:
+                write_whole(config.out, reporting.as_json(report))
+    assert report is not None
+    print("", reporting.summary(report), "", goals.table(report), sep="\n")
     if config.out is not None:
-        write_whole(config.out, reporting.as_json(report))
         write_whole(config.out.with_suffix(".png"), reporting.picture(report))
+    if failed := list(reporting.failures(report)):
+        raise ChildProcessError("expected funcnet to train; it failed: " + "; ".join(failed))
 
 
 if __name__ == "__main__":

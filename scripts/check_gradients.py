@@ -18,7 +18,7 @@ import numpy as np
 import funcnet as fn
 from funcnet import chain_rule
 from funcnet.base import to_float
-from funcnet.console import run_program, watch_count
+from funcnet.console import check_out, run_program, watch_count
 from funcnet.files import write_whole
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
@@ -221,8 +221,7 @@ def main(options: Options) -> None:
     """Checks, prints the table, and fails unless every verdict is "pass"."""
     if options.batch_size < 1:
         raise ValueError(f"--batch-size: expected at least 1; got {options.batch_size}.")
-    if options.out is not None and options.out.suffix != ".json":
-        raise ValueError(f"--out: expected a name ending in .json; got {options.out}.")
+    check_out(options.out, [".json"])
     loaded = batches(options)
     rows = []
     for dtype in TOLERANCES:

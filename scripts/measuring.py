@@ -1,17 +1,13 @@
-"""Contestants in processes of their own, one epoch each in turn; and the limits of the machine.
+"""What is measured: races of contestants, the growth of funcnet's time, whole processes.
 
-A contestant's process is this file, started with the name of a module in `peers`, a task and the
-data. It says when it is ready, trains an epoch for each line that it reads, and says how long that
-took; at the end of its input it says how right its model is, and how much memory it held.
+A race is a start, a first epoch, a number of steady epochs and a test of accuracy, of each
+contestant in turn: they share the cores, so that one at a time computes.
 """
 
+import contextlib
 import dataclasses
-import importlib
-import itertools
-import json
 import math
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import Data, Task, Weights
+from contestants import LeftOut, contestant, how_it_ended, load, save
+from peers import Task
 
-SEED = 0
+FUNCNET = {"funcnet": "peers.funcnet_epoch"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Record:
       epochs: seconds of each later epoch.
       accuracy: on the test examples, after all of them, 0 to 1.
       peak_bytes: the most memory that the process held.
-      left_out: why there is nothing else, or nothing.
+      left_out: why the rest is missing, if it is.
     """
 
     start: float = math.nan
@@ -60,85 +57,77 @@ class Record:
         return (high - low) / 2 / self.steady
 
 
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """How funcnet's steady epoch grows with a size.
+
+    Attributes:
+      records: of each size.
+      exponent: of the power of the size that fits the times best.
+    """
+
+    records: Mapping[int, Record]
+    exponent: float
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeProcess:
+    """What was measured of a program, from its start to its end.
+
+    Attributes:
+      seconds: of each run.
+      accuracies: that each printed last.
+      left_out: why there are no more, or nothing.
+    """
+
+    seconds: Sequence[float] = ()
+    accuracies: Sequence[float] = ()
+    left_out: str = ""
+
+    @property
+    def median(self) -> float:
+        """Of the seconds."""
+        return statistics.median(self.seconds) if self.seconds else math.nan
+
+
+# --- races ---------------------------------------------------------------------------------------
+
+
 def race(
-    task: Task, contestants: Sequence[str], data: Path, *, rounds: int
-) -> Iterator[tuple[str, Record]]:
-    """Trains `1 + rounds` epochs of each contestant, an epoch each in turn."""
-    processes = {name: _start(name, task, data) for name in contestants}
-    records = {name: Record(left_out="no answer") for name in contestants}
-    for name, process in processes.items():  # one after another: they share the cores
+    task: Task, contestants: Mapping[str, str], data: Path, *, rounds: int
+) -> dict[str, Record]:
+    """Trains `1 + rounds` epochs of each contestant, an epoch each in turn.
+
+    Args:
+      task: what they train.
+      contestants: their names, and their modules.
+      data: the file that `contestants.save` wrote.
+      rounds: steady epochs of each.
+    """
+    asks: dict[str, Callable[[str], Mapping[str, Any]]] = {}
+
+    def start(name: str, record: Record) -> Record:
         begun = time.perf_counter()
-        answer = _ask(process, "start")
-        if "left_out" in answer:
-            records[name] = Record(left_out=answer["left_out"])
-            continue
-        ready = time.perf_counter() - begun
-        records[name] = Record(start=ready, first_epoch=_ask(process, "epoch")["seconds"])
-    racing = [name for name, record in records.items() if not record.left_out]
-    seconds: dict[str, list[float]] = {name: [] for name in racing}
-    for _ in range(rounds):
-        for name in racing:
-            seconds[name].append(_ask(processes[name], "epoch")["seconds"])
-    for name, process in processes.items():
-        if name in racing:
-            end = _ask(process, "end")
-            records[name] = dataclasses.replace(records[name], epochs=seconds[name], **end)
-        _ = process.communicate()
-        yield name, records[name]
+        asks[name] = processes.enter_context(contestant(contestants[name], task, data))
+        return dataclasses.replace(record, start=time.perf_counter() - begun)
 
+    def first_epoch(name: str, record: Record) -> Record:
+        return dataclasses.replace(record, first_epoch=asks[name]("epoch")["seconds"])
 
-def first_weights(sizes: Sequence[int]) -> Weights:
-    """He's initial weights, the same for all contestants; linear models begin at 0."""
-    rng = np.random.default_rng(SEED)
-    scale = [math.sqrt(2 / m) if len(sizes) > 2 else 0.0 for m in sizes[:-1]]
-    return [
-        ((s * rng.normal(size=(n, m))).astype(np.float32), np.zeros(n, np.float32))
-        for s, (m, n) in zip(scale, itertools.pairwise(sizes), strict=True)
-    ]
+    def epoch(name: str, record: Record) -> Record:
+        seconds = asks[name]("epoch")["seconds"]
+        return dataclasses.replace(record, epochs=(*record.epochs, seconds))
 
+    def end(name: str, record: Record) -> Record:
+        return dataclasses.replace(record, **asks[name]("end"))
 
-def operations(sizes: Sequence[int], examples: int) -> float:
-    """Of an epoch's matrix products: forward, for the weights, and for all inputs but the first."""
-    products = [2.0 * m * n for m, n in itertools.pairwise(sizes)]
-    return examples * (3 * sum(products) - products[0])
-
-
-def matrix_rate(device: str) -> float:
-    """Operations a second of a matrix product, 2048 x 2048: the best of NumPy's and JAX's."""
-    import jax
-
-    a = np.random.default_rng(0).random((2048, 2048), np.float32)
-    on_device = jax.device_put(a, jax.devices(None if device == "cpu" else device)[0])
-    product = jax.jit(lambda a: a @ a)
-    times = [_best(lambda: product(on_device).block_until_ready())]
-    if device == "cpu":
-        times.append(_best(lambda: a @ a))
-    return 2 * 2048**3 / min(times)
-
-
-def read_bandwidth(device: str) -> float:
-    """Bytes a second of a sum over 256 MiB: the best of NumPy's and JAX's."""
-    import jax
-
-    a = np.ones(2**26, np.float32)
-    on_device = jax.device_put(a, jax.devices(None if device == "cpu" else device)[0])
-    total = jax.jit(lambda a: a.sum())
-    times = [_best(lambda: total(on_device).block_until_ready())]
-    if device == "cpu":
-        times.append(_best(lambda: a.max()))
-    return a.nbytes / min(times)
-
-
-def limits(device: str) -> dict[str, float]:
-    """The machine's own: operations, and bytes read, a second."""
-    return {"matrix_rate": matrix_rate(device), "read_bandwidth": read_bandwidth(device)}
-
-
-def floor(task: Task, examples: int, limits: Mapping[str, float]) -> float:
-    """Seconds that an epoch takes at least: its products at the matrix rate, or one read of it."""
-    computing = operations(task.sizes, examples) / limits["matrix_rate"]
-    reading = examples * task.sizes[0] / limits["read_bandwidth"]  # a byte an intensity
-    return max(computing, reading)
+    records = dict.fromkeys(contestants, Record())
+    with contextlib.ExitStack() as processes:
+        for measure in (start, first_epoch, *[epoch] * rounds, end):
+            for name, record in records.items():
+                if not record.left_out:
+                    records[name] = _or_left_out(measure, name, record)
+    return records
 
 
 def share(record: Record, models: int) -> Record:
@@ -147,138 +136,87 @@ def share(record: Record, models: int) -> Record:
     return dataclasses.replace(record, first_epoch=record.first_epoch / models, epochs=epochs)
 
 
-def save(dataset: Any, folder: Path) -> Path:
-    """The arrays of a `Dataset`, for the contestants' processes."""
-    (x_train, y_train), (x_test, y_test) = dataset.train, dataset.test
-    path = folder / "data.npz"
-    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-    return path
+def _or_left_out(measure: Callable[[str, Record], Record], name: str, record: Record) -> Record:
+    """The record with a measurement more, or with the reason why there are no more."""
+    try:
+        return measure(name, record)
+    except LeftOut as reason:
+        return dataclasses.replace(record, left_out=str(reason))
 
 
-def growth(device: str, data: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """How long funcnet's steady epoch takes as one size grows, and the fitted exponent."""
+# --- growth --------------------------------------------------------------------------------------
+
+
+def growth(device: str, data: Path) -> Iterator[tuple[str, Growth]]:
+    """Of the number of examples, the batch size and the width."""
     softmax = Task(sizes=(784, 10), device=device)
-    with np.load(data) as arrays:
-        dataset = Data(**arrays)
-
-    def examples(count: int) -> Path:
-        rows = np.arange(count) % len(dataset.y_train)
-        path = data.with_name(f"{count}.npz")
-        part = dataset._replace(x_train=dataset.x_train[rows], y_train=dataset.y_train[rows])
-        np.savez(path, **part._asdict())
-        return path
-
     axes: dict[str, dict[int, tuple[Task, Path]]] = {
-        "examples": {n: (softmax, examples(n)) for n in (15_000, 30_000, 60_000, 120_000, 240_000)},
+        "examples": {
+            count: (softmax, _resized(data, count))
+            for count in (15_000, 30_000, 60_000, 120_000, 240_000)
+        },
         "batch size": {n: (softmax._replace(batch_size=n), data) for n in (32, 128, 512, 2048)},
         "width": {n: (softmax._replace(sizes=(784, n, 10)), data) for n in (64, 128, 256, 512)},
     }
-    for name, sizes in axes.items():
-        seconds = [
-            dict(race(task, ["funcnet_epoch"], path, rounds=5))["funcnet_epoch"].steady
-            for task, path in sizes.values()
-        ]
-        slope, _ = np.polyfit(np.log(list(sizes)), np.log(seconds), 1)
-        yield name, {"sizes": list(sizes), "seconds": seconds, "exponent": float(slope)}
+    for axis, cases in axes.items():
+        records = {
+            size: race(task, FUNCNET, path, rounds=5)["funcnet"]
+            for size, (task, path) in cases.items()
+        }
+        seconds = [record.steady for record in records.values()]
+        yield axis, Growth(records=records, exponent=fitted_exponent(list(records), seconds))
 
 
-def cold(manual_dir: Path, folder: Path, *, rounds: int = 5) -> dict[str, dict[str, Any]]:
-    """Whole processes to 92 % on MNIST, in turn; the data, and funcnet's programs, are prepared."""
+def fitted_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """The p of the least squares fit `log seconds = p log size + c`."""
+    x, y = np.log(sizes), np.log(seconds)
+    x = x - x.mean()
+    return float(x @ y / (x @ x))
+
+
+def _resized(path: Path, count: int) -> Path:
+    """The data with so many training examples, from the first on, and around again."""
+    data = load(path)
+    rows = np.arange(count) % len(data.y_train)
+    resized = data._replace(x_train=data.x_train[rows], y_train=data.y_train[rows])
+    return save(resized, path.with_name(f"{count}.npz"))
+
+
+# --- whole processes -----------------------------------------------------------------------------
+
+
+def cold_commands(manual_dir: Path, data_dir: Path) -> dict[str, list[str]]:
+    """Ten epochs of softmax regression on MNIST, as funcnet and as PyTorch write it."""
     here = Path(__file__).parent
-    options = ["--manual-dir", str(manual_dir), "--data-dir", str(folder), "--quiet"]
+    options = ["--manual-dir", str(manual_dir), "--data-dir", str(data_dir), "--quiet"]
     pytorch = [sys.executable, str(here / "peers" / "pytorch_cold.py"), str(manual_dir)]
-    commands = {
-        "funcnet": [sys.executable, str(here / "train.py"), "--dataset", "mnist", *options],
-        "pytorch, DataLoader": pytorch,
-        "pytorch, in memory": [*pytorch, "--in-memory"],
-    }
-    times: dict[str, list[tuple[float, str]]] = {name: [] for name in commands}
-    _ = _seconds_of(commands["funcnet"])  # prepares the data, and compiles
-    for _ in range(rounds):
-        for name, command in commands.items():
-            times[name].append(_seconds_of(command))
     return {
-        name: {"seconds": [s for s, _ in results], "printed": results[-1][1]}
-        for name, results in times.items()
+        "funcnet": [sys.executable, str(here / "train.py"), "--dataset", "mnist", *options],
+        "PyTorch, DataLoader": pytorch,
+        "PyTorch, in memory": [*pytorch, "--in-memory"],
     }
 
 
-def _seconds_of(command: Sequence[str]) -> tuple[float, str]:
-    """How long a whole process takes, and the last line that it prints."""
+def cold(commands: Mapping[str, Sequence[str]], *, rounds: int = 5) -> dict[str, WholeProcess]:
+    """Runs whole programs in turn, once more before: data are prepared, and programs compiled."""
+    processes = dict.fromkeys(commands, WholeProcess())
+    for counts in (False, *[True] * rounds):
+        for name, process in processes.items():
+            if not process.left_out:
+                after = _run(commands[name], process)
+                processes[name] = after if counts or after.left_out else process
+    return processes
+
+
+def _run(command: Sequence[str], process: WholeProcess) -> WholeProcess:
+    """The process, run once more."""
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    line = (done.stdout or done.stderr).splitlines()[-1]
-    return time.perf_counter() - begun if done.returncode == 0 else math.nan, line
-
-
-def _best(measured: Callable[[], Any], repeats: int = 10) -> float:
-    times = []
-    for _ in range(repeats):
-        begun = time.perf_counter()
-        _ = measured()
-        times.append(time.perf_counter() - begun)
-    return min(times)
-
-
-# --- a contestant's process ----------------------------------------------------------------------
-
-
-def _start(name: str, task: Task, data: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, name, json.dumps(task._asdict()), str(data)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
-
-
-def _ask(process: subprocess.Popen[str], request: str) -> Mapping[str, Any]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        _ = process.stdin.write(request + "\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
-    except (BrokenPipeError, json.JSONDecodeError):
-        return {"left_out": f"its process ended with code {process.wait()}"}
-
-
-def _contestant(name: str, task: Task, data: Path) -> None:
-    """What a contestant's process does."""
-    _ = sys.stdin.readline()
-    try:
-        with np.load(data) as arrays:
-            loaded = Data(**arrays)
-        if task.sizes[-1] == 1:
-            one = {k: (getattr(loaded, k) == 0).astype(np.int32) for k in ("y_train", "y_test")}
-            loaded = loaded._replace(**one)
-        module = importlib.import_module(f"peers.{name}")
-        train_epoch, accuracy = module.start(task, loaded, first_weights(task.sizes))
-    except ModuleNotFoundError as error:
-        return _say(left_out=f"{error.name} is not installed")
-    except NotImplementedError as error:
-        return _say(left_out=str(error))
-    _say()
-    for request in sys.stdin:
-        if request == "end\n":
-            break
-        begun = time.perf_counter()
-        train_epoch()
-        _say(seconds=time.perf_counter() - begun)
-    return _say(accuracy=float(accuracy()), peak_bytes=_peak_bytes())
-
-
-def _peak_bytes() -> int:
-    """The most that this process held; Linux's `ru_maxrss` would count its parent's too."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (peak,) = re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())
-        return 1024 * int(peak)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _say(**answer: Any) -> None:
-    print(json.dumps(answer), flush=True)
-
-
-if __name__ == "__main__":
-    name, task, data = sys.argv[1:]
-    fields = json.loads(task)
-    _contestant(name, Task(**{**fields, "sizes": tuple(fields["sizes"])}), Path(data))
+    seconds = time.perf_counter() - begun
+    printed = re.findall(r"test accuracy: ([\d.]+)", done.stdout)
+    if done.returncode or not printed:
+        return dataclasses.replace(process, left_out=how_it_ended(done.returncode, done.stderr))
+    return WholeProcess(
+        seconds=(*process.seconds, seconds),
+        accuracies=(*process.accuracies, float(printed[-1])),
+    )

@@ -1,118 +1,252 @@
-"""What `benchmark.py` prints and draws."""
+"""The benchmark's report: what it holds, and how it is printed, written and drawn."""
 
+import dataclasses
 import io
 import json
 import math
-import os
-import platform
-import statistics
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from measuring import Record, operations
+from limits import Limits, operations
+from measuring import Growth, Record, WholeProcess
 from peers import Task
 
 AGREEMENT = 0.005
 """How far the accuracies of the same work may lie apart."""
 
+LEARNED = 0.8
+"""The least accuracy of a model of MNIST that has learned; those of few steps don't agree."""
 
-def headline(device: str, limits: Mapping[str, float]) -> str:
-    """The machine, the date, and its limits."""
-    processor = platform.processor() or platform.machine()
-    name = (
-        jax.devices()[0].device_kind if device == "gpu" else f"{processor}, {os.cpu_count()} cores"
-    )
+COLD_ACCURACY = 0.92
+"""What a whole process trains to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A race and what it is measured by.
+
+    Attributes:
+      task: what was trained.
+      examples: in an epoch.
+      floor: seconds that an epoch takes at least.
+      contestants: what was measured of each.
+    """
+
+    task: Task
+    examples: int
+    floor: float
+    contestants: Mapping[str, Record]
+
+    @property
+    def ours(self) -> Record:
+        """What was measured of funcnet."""
+        return self.of("funcnet")
+
+    def of(self, name: str) -> Record:
+        """What was measured of a contestant."""
+        return self.contestants.get(name, Record(left_out="not in this race"))
+
+    def times(self, name: str) -> float:
+        """A contestant's steady epoch over funcnet's; NaN where one is missing or void."""
+        return math.nan if self.is_void(name) else self.of(name).steady / self.ours.steady
+
+    def floors(self, name: str) -> float:
+        """A contestant's steady epoch over the floor."""
+        return self.of(name).steady / self.floor
+
+    def is_void(self, name: str) -> bool:
+        """Whether a contestant was left out, or learned something else than funcnet."""
+        record = self.of(name)
+        return bool(record.left_out) or abs(record.accuracy - self.ours.accuracy) > AGREEMENT
+
+    def rate(self, limits: Limits) -> float:
+        """The share of the matrix rate that funcnet's products reach."""
+        rate = operations(self.task.sizes, self.examples) / self.ours.steady
+        return rate / limits.matrix_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """All that was measured so far.
+
+    Attributes:
+      about: the date, the machine and the versions.
+      limits: the machine's.
+      workloads: the races, by name.
+      growth: by the name of what grows.
+      cold: whole processes, by name.
+    """
+
+    about: str
+    limits: Limits
+    workloads: Mapping[str, Workload] = dataclasses.field(default_factory=dict)
+    growth: Mapping[str, Growth] = dataclasses.field(default_factory=dict)
+    cold: Mapping[str, WholeProcess] = dataclasses.field(default_factory=dict)
+
+
+# --- printed -------------------------------------------------------------------------------------
+
+
+def headline(report: Report) -> str:
+    """What was measured on, and its limits."""
+    rate, bandwidth = report.limits.matrix_rate, report.limits.read_bandwidth
     return (
-        f"{date.today()}, {name}, JAX {jax.__version__}, Python {platform.python_version()}\n"
-        f"matrix product {limits['matrix_rate'] / 1e9:.0f} GFLOP/s, "
-        f"read {limits['read_bandwidth'] / 1e9:.1f} GB/s"
+        f"{report.about}\nmatrix product {rate / 1e9:.0f} GFLOP/s, read {bandwidth / 1e9:.1f} GB/s"
     )
 
 
-def table(
-    name: str,
-    records: Mapping[str, Record],
-    floor: float,
-    limits: Mapping[str, float],
-    task: Task,
-) -> str:
+def race(name: str, workload: Workload, limits: Limits) -> str:
     """A row a contestant; `times` is its steady epoch over funcnet's."""
-    ours = records["funcnet_epoch"]
     rows = [
-        f"\n{name}: floor {1000 * floor:.1f} ms an epoch",
-        f"{'':24}  epoch ms       ±  times  floors   first s  start s  accuracy  memory MB",
+        f"\n{name}: floor {1000 * workload.floor:.1f} ms an epoch",
+        f"{'':34}  epoch ms       ±  times  floors  first s  start s  accuracy  memory MB",
     ]
-    for contestant, r in records.items():
+    for contestant, r in workload.contestants.items():
         if r.left_out:
-            rows.append(f"{contestant:24}  left out: {r.left_out}")
+            rows.append(f"{contestant:34}  left out: {r.left_out}")
             continue
-        void = "" if abs(r.accuracy - ours.accuracy) <= AGREEMENT else "  void: accuracy"
+        void = "  void: accuracy" if workload.is_void(contestant) else ""
         rows.append(
-            f"{contestant:24}  {1000 * r.steady:8.1f}  {r.spread:6.0%}  "
-            f"{r.steady / ours.steady:5.1f}  {r.steady / floor:6.1f}  {r.first_epoch:8.2f}  "
-            f"{r.start:7.2f}  {r.accuracy:8.4f}  {r.peak_bytes / 1e6:9.0f}{void}"
+            f"{contestant:34}  {1000 * r.steady:8.1f}  {r.spread:6.0%}  "
+            f"{r.steady / workload.ours.steady:5.1f}  {workload.floors(contestant):6.1f}  "
+            f"{r.first_epoch:7.2f}  {r.start:7.2f}  {r.accuracy:8.4f}  "
+            f"{r.peak_bytes / 1e6:9.0f}{void}"
         )
-    rate = operations(task.sizes, 60_000) / ours.steady / limits["matrix_rate"]
-    return "\n".join([*rows, f"funcnet's products: {rate:.0%} of the matrix rate"])
+    if workload.ours.left_out:
+        return "\n".join([*rows, "funcnet failed: there is nothing to compare with"])
+    return "\n".join([*rows, f"funcnet's products: {workload.rate(limits):.0%} of the matrix rate"])
 
 
-def growth(name: str, points: Mapping[str, Any]) -> str:
+def growth(axis: str, grown: Growth) -> str:
     """Time against a size, with the fitted exponent."""
-    pairs = zip(points["sizes"], points["seconds"], strict=True)
-    times = ", ".join(f"{size:,}: {1000 * seconds:.0f} ms" for size, seconds in pairs)
-    return f"\ngrowth in {name}: {times}; exponent {points['exponent']:.2f}"
-
-
-def cold(processes: Mapping[str, Mapping[str, Any]]) -> str:
-    """Whole processes, their median, and how the last of each ended."""
-    ours = statistics.median(processes["funcnet"]["seconds"])
-    rows = ["\nwhole process, ten epochs of softmax regression, data prepared"]
-    for name, process in processes.items():
-        seconds = statistics.median(process["seconds"])
-        rows.append(f"{name:24}  {seconds:5.2f} s  {seconds / ours:4.1f}  {process['printed']}")
+    rows = [f"\ngrowth in {axis}: exponent {grown.exponent:.2f}"]
+    for size, r in grown.records.items():
+        void = "" if r.accuracy >= LEARNED else f"  void: it learns less than {LEARNED:.0%}"
+        rows.append(
+            f"{size:9,}  left out: {r.left_out}"
+            if r.left_out
+            else f"{size:9,}  {1000 * r.steady:8.1f} ms  accuracy {r.accuracy:.4f}{void}"
+        )
     return "\n".join(rows)
 
 
-def as_json(report: Mapping[str, Any]) -> bytes:
+def cold(processes: Mapping[str, WholeProcess]) -> str:
+    """Whole processes, their median, and the least accuracy that one of them reached."""
+    ours = processes["funcnet"].median
+    rows = [
+        f"\nwhole process, ten epochs of softmax regression to at least {COLD_ACCURACY:.0%}, "
+        "data prepared",
+        f"{'':34}  seconds  times  accuracy",
+    ]
+    for name, process in processes.items():
+        if process.left_out:
+            rows.append(f"{name:34}  left out: {process.left_out}")
+            continue
+        void = "" if is_trained(process) else f"  void: less than {COLD_ACCURACY:.0%}"
+        rows.append(
+            f"{name:34}  {process.median:7.2f}  {process.median / ours:5.1f}  "
+            f"{min(process.accuracies):8.4f}{void}"
+        )
+    return "\n".join(rows)
+
+
+def is_trained(process: WholeProcess) -> bool:
+    """Whether each run of a whole process reached the accuracy that it trains to."""
+    return not process.left_out and min(process.accuracies) >= COLD_ACCURACY
+
+
+def summary(report: Report) -> str:
+    """The races in Markdown: a row a contestant, a column a workload."""
+    workloads = report.workloads
+    names = list(dict.fromkeys(name for w in workloads.values() for name in w.contestants))
+    floors = [f"{1000 * w.floor:.1f}" for w in workloads.values()]
+    return markdown(
+        ["ms an epoch (times funcnet's, times the floor)", *workloads],
+        *[[name, *(_cell(w, name) for w in workloads.values())] for name in names],
+        ["floor", *floors],
+    )
+
+
+def markdown(head: list[str], *rows: list[str], words: int = 1) -> str:
+    """A table whose columns are numbers, but for the first ones."""
+    rule = [*["---"] * words, *["---:"] * (len(head) - words)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def _cell(workload: Workload, name: str) -> str:
+    record = workload.of(name)
+    if record.left_out:
+        return ""
+    if workload.is_void(name):
+        return "void"
+    milliseconds = 1000 * record.steady
+    digits = 0 if milliseconds >= 10 else 1
+    times, floors = workload.times(name), workload.floors(name)
+    return f"{milliseconds:,.{digits}f} ({times:.1f}, {floors:.1f})"
+
+
+def failures(report: Report) -> Iterator[str]:
+    """Where funcnet itself failed."""
+    records: dict[str, Record | WholeProcess] = {}
+    for name, workload in report.workloads.items():
+        records[name] = workload.ours
+    for axis, grown in report.growth.items():
+        records |= {f"{axis} {size:,}": record for size, record in grown.records.items()}
+    if report.cold:
+        records["whole process"] = report.cold["funcnet"]
+    for name, record in records.items():
+        if record.left_out:
+            yield f"{name}: {record.left_out}"
+
+
+# --- written -------------------------------------------------------------------------------------
+
+
+def as_json(report: Report) -> bytes:
     """The figures; what was not measured is null."""
-    return (json.dumps(_without_nan(report), indent=1) + "\n").encode()
+    return (json.dumps(_plain(report), indent=1) + "\n").encode()
 
 
-def picture(report: Mapping[str, Any]) -> bytes:
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _plain(vars(value))
+    if isinstance(value, Task):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+# --- drawn ---------------------------------------------------------------------------------------
+
+
+def picture(report: Report) -> bytes:
     """Bars of a steady epoch's time, a panel a workload; the floor is a line."""
     from matplotlib.figure import Figure
 
-    panels = report["workloads"]
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
+    columns = min(3, len(report.workloads))
+    rows = math.ceil(len(report.workloads) / columns)
+    figure = Figure(figsize=(4.8 * columns, 2.9 * rows), layout="constrained")
     grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
-    for axes, (name, panel) in zip(grid, panels.items(), strict=False):
-        bars = {
-            k: statistics.median(c["epochs"])
-            for k, c in panel["contestants"].items()
-            if c["epochs"]
-        }
-        names = list(bars)[::-1]
-        colours = ["C1" if name.startswith(("funcnet", "a model")) else "C0" for name in names]
-        _ = axes.barh(names, [1000 * bars[name] for name in names], color=colours)
-        _ = axes.axvline(1000 * panel["floor"], color="k", lw=1, ls="--", label="floor")
-        _ = axes.set(xscale="log", xlabel="ms an epoch", title=name)
-        _ = axes.legend(frameon=False, fontsize="small")
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid[len(panels) :]:
+    for axes in grid:
         axes.set_axis_off()
+    for axes, (name, workload) in zip(grid, report.workloads.items(), strict=False):
+        axes.set_axis_on()
+        _draw(axes, name, workload)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=110)
     return png.getvalue()
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _draw(axes: Any, title: str, workload: Workload) -> None:
+    names = [name for name in workload.contestants if not workload.is_void(name)][::-1]
+    times = [1000 * workload.contestants[name].steady for name in names]
+    colours = ["C1" if name.startswith("funcnet") else "C0" for name in names]
+    _ = axes.barh(names, times, color=colours)
+    _ = axes.axvline(1000 * workload.floor, color="k", lw=1, ls="--", label="floor")
+    _ = axes.set(xscale="log", xlabel="ms an epoch", title=title)
+    _ = axes.legend(frameon=False, fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)

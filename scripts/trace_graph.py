@@ -14,7 +14,7 @@ from graph_examples import EXAMPLES
 
 import funcnet as fn
 from funcnet.base import one_of
-from funcnet.console import run_program
+from funcnet.console import check_out, run_program
 from funcnet.files import write_whole
 
 WRITERS = {
@@ -50,19 +50,9 @@ def trace(options: Options) -> fn.Graph:
     return fn.trace(function)(*args)
 
 
-def check_out(out: Path) -> None:
-    """Refuses a file that cannot be written before anything is computed."""
-    if out.suffix not in WRITERS:
-        expected = ", ".join(WRITERS)
-        raise ValueError(f"--out: expected a name ending in {expected}; got {str(out)!r}.")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out: expected a file in a folder that exists; got {str(out)!r}.")
-
-
 def main(options: Options) -> None:
     """Traces, prints, and writes."""
-    if options.out:
-        check_out(options.out)
+    check_out(options.out, WRITERS)
     graph = trace(options)
     print(graph)
     for node in graph.nodes:

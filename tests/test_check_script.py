@@ -78,7 +78,8 @@ def test_a_right_and_a_wrong_gradient(program, script, tmp_path):
     ("arguments", "message"),
     [
         (["--batch-size", 0], "--batch-size: expected at least 1; got 0"),
-        (["--out", "report.txt"], "--out: expected a name ending in .json; got report.txt"),
+        (["--out", "report.txt"], "--out: expected a name ending in .json; got 'report.txt'"),
+        (["--out", "no/report.json"], "--out: expected a file in a folder that exists"),
         (["--dataset", "moon"], "dataset: expected"),
     ],
 )

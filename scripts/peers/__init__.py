@@ -2,12 +2,13 @@
 
 Each module has one function,
 
-    start(task, examples, weights) -> (train_epoch, accuracy)
+    start(task, data, weights) -> (train_epoch, learned)
 
 where `train_epoch()` passes once over the training examples in an order of its own, by plain SGD on
 the mean loss of each batch, the ragged last one included, and returns when the device is done;
-`accuracy()` is the share of the test examples classified right. What is done before the first
-step, conversions and compilation ahead of time, happens in `start` or in the first epoch.
+`learned()` are the weights by then. All begin with the same, and one function, `accuracy`, judges
+them all. What is done before the first step, conversions and compilation ahead of time, happens in
+`start` or in the first epoch.
 """
 
 from collections.abc import Callable
@@ -42,10 +43,11 @@ class Data(NamedTuple):
 
 
 Weights = list[tuple[np.ndarray, np.ndarray]]
-"""Of each layer W, `[outputs, features]`, and b: all contestants begin with the same."""
+"""Of each layer W, `[outputs, features]`, and b, `[outputs]`; before them an axis of models, or
+none."""
 
-Contestant = tuple[Callable[[], None], Callable[[], float]]
-"""`(train_epoch, accuracy)`."""
+Contestant = tuple[Callable[[], None], Callable[[], Weights]]
+"""`(train_epoch, learned)`."""
 
 
 def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -53,7 +55,17 @@ def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def is_right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether each example's class is the one that the logits favour."""
-    predicted = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(axis=1)
-    return predicted == labels
+def accuracy(weights: Weights, x: np.ndarray, y: np.ndarray) -> float:
+    """The share of the examples, of all models together, whose class the logits favour."""
+
+    def affine(layer: tuple[np.ndarray, np.ndarray], x: np.ndarray) -> np.ndarray:
+        W, b = layer
+        return x @ np.swapaxes(W, -1, -2) + b[..., None, :]
+
+    *hidden, last = weights
+    values = x.astype(np.float32) / 255
+    for layer in hidden:
+        values = np.maximum(affine(layer, values), 0)
+    logits = affine(last, values)
+    predicted = logits[..., 0] > 0 if logits.shape[-1] == 1 else logits.argmax(axis=-1)
+    return float((predicted == y).mean())

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from peers import Contestant, Data, Task, Weights, batches, is_right
+from peers import Contestant, Data, Task, Weights, batches
 
 
 class Network(eqx.Module):
@@ -60,8 +60,7 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
             model, opt_state = train_step(model, opt_state, x_train[batch], y_train[batch])
         _ = jax.block_until_ready(eqx.filter(model, eqx.is_array))
 
-    def accuracy() -> float:
-        logits = np.asarray(jax.vmap(model)(jnp.array(data.x_test, jnp.float32) / 255))
-        return is_right(logits, data.y_test).mean()
+    def learned() -> Weights:
+        return [(np.asarray(layer.weight), np.asarray(layer.bias)) for layer in model.layers]
 
-    return train_epoch, accuracy
+    return train_epoch, learned

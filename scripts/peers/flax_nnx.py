@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from peers import Contestant, Data, Task, Weights, batches, is_right
+from peers import Contestant, Data, Task, Weights, batches
 
 
 class Network(nnx.Module):
@@ -50,8 +50,7 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
             step(x_train[batch], y_train[batch])
         _ = jax.block_until_ready(nnx.state(model))
 
-    def accuracy() -> float:
-        logits = np.asarray(model(jnp.array(data.x_test, jnp.float32) / 255))
-        return is_right(logits, data.y_test).mean()
+    def learned() -> Weights:
+        return [(np.array(layer.kernel).T, np.array(layer.bias)) for layer in model.layers]
 
-    return train_epoch, accuracy
+    return train_epoch, learned

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from peers import Contestant, Data, Task, Weights, batches, is_right
+from peers import Contestant, Data, Task, Weights, batches
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
@@ -40,8 +40,7 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
             params = update(params, x_train[batch], y_train[batch])
         _ = jax.block_until_ready(params)
 
-    def accuracy() -> float:
-        logits = np.asarray(predict(params, data.x_test.astype(np.float32) / 255))
-        return is_right(logits, data.y_test).mean()
+    def learned() -> Weights:
+        return [(np.asarray(w).T, np.asarray(b)) for w, b in params]
 
-    return train_epoch, accuracy
+    return train_epoch, learned

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from peers import Contestant, Data, Task, Weights, batches, is_right
+from peers import Contestant, Data, Task, Weights, batches
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
@@ -39,8 +39,4 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
                 W -= W_step
                 b -= b_step
 
-    def accuracy() -> float:
-        logits = forward(data.x_test.astype(np.float32) / 255)[-1]
-        return is_right(logits, data.y_test).mean()
-
-    return train_epoch, accuracy
+    return train_epoch, lambda: weights

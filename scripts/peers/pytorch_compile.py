@@ -3,7 +3,7 @@
 import torch
 
 from peers import Contestant, Data, Task, Weights
-from peers.pytorch_in_memory import accuracy_of, cost, network, synchronise, tensors
+from peers.pytorch_in_memory import cost, network, synchronise, tensors, weights_of
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
@@ -20,4 +20,4 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
             optimizer.step()
         synchronise(task)
 
-    return train_epoch, lambda: accuracy_of(net, task, data)
+    return train_epoch, lambda: weights_of(net)

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from peers import Contestant, Data, Task, Weights
-from peers.pytorch_in_memory import accuracy_of, cost, network, place, synchronise, tensors
+from peers.pytorch_in_memory import cost, network, place, synchronise, tensors, weights_of
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
@@ -21,4 +21,4 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
             optimizer.step()
         synchronise(task)
 
-    return train_epoch, lambda: accuracy_of(net, task, data)
+    return train_epoch, lambda: weights_of(net)

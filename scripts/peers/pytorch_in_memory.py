@@ -36,13 +36,10 @@ def cost(task: Task, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
     return F.cross_entropy(logits, labels)
 
 
-def accuracy_of(net: nn.Module, task: Task, data: Data) -> float:
-    """The share of the test examples classified right."""
-    x, y = tensors(task, data.x_test, data.y_test)
-    with torch.no_grad():
-        logits = net(x)
-    predicted = logits[:, 0] > 0 if task.sizes[-1] == 1 else logits.argmax(dim=1)
-    return (predicted == y).float().mean().item()
+def weights_of(net: nn.Sequential) -> Weights:
+    """What a network has learned."""
+    layers = [layer for layer in net if isinstance(layer, nn.Linear)]
+    return [(layer.weight.numpy(force=True), layer.bias.numpy(force=True)) for layer in layers]
 
 
 def synchronise(task: Task) -> None:
@@ -64,4 +61,4 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
             optimizer.step()
         synchronise(task)
 
-    return train_epoch, lambda: accuracy_of(net, task, data)
+    return train_epoch, lambda: weights_of(net)

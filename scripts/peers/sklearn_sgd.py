@@ -19,10 +19,10 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
     classifier = SGDClassifier(
         loss="log_loss", alpha=0, penalty=None, learning_rate="constant", eta0=rate, random_state=0
     )
-    x_train, x_test = (x.astype(np.float32) / 255 for x in (data.x_train, data.x_test))
+    x_train = data.x_train.astype(np.float32) / 255
     classes = np.unique(data.y_train)
 
     def train_epoch() -> None:
         _ = classifier.partial_fit(x_train, data.y_train, classes=classes)
 
-    return train_epoch, lambda: classifier.score(x_test, data.y_test)
+    return train_epoch, lambda: [(classifier.coef_, classifier.intercept_)]
