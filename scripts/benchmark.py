@@ -81,6 +81,7 @@ def measure(config: BenchmarkConfig, folder: Path) -> Iterator[tuple[str, Report
     yield reporting.headline(report), report
     for name in QUICK if config.quick else WORKLOADS:
         task = WORKLOADS[name]._replace(device=device.platform)
+        report = report.with_limits(limits.measure(device))
         rounds = 3 if config.quick else config.rounds
         workload = Workload(
             task=task,
@@ -143,7 +144,8 @@ def main(config: BenchmarkConfig) -> None:
             if config.out is not None:
                 write_whole(config.out, reporting.as_json(report))
     assert report is not None
-    print("", reporting.summary(report), "", goals.table(report), sep="\n")
+    tables = reporting.headline(report), reporting.summary(report), goals.table(report)
+    print("", *tables, sep="\n\n")
     if config.out is not None:
         write_whole(config.out.with_suffix(".png"), reporting.picture(report))
     if failed := list(reporting.failures(report)):

@@ -25,6 +25,13 @@ class Limits:
     matrix_rate: float
     read_bandwidth: float
 
+    def best(self, other: "Limits") -> "Limits":
+        """The larger of each: what a machine did while it did something else too is no limit."""
+        return Limits(
+            matrix_rate=max(self.matrix_rate, other.matrix_rate),
+            read_bandwidth=max(self.read_bandwidth, other.read_bandwidth),
+        )
+
 
 def measure(device: Device) -> Limits:
     """The limits of a device, measured now."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from limits import Limits, operations
+from limits import Limits, floor, operations
 from measuring import Growth, Record, WholeProcess
 from peers import Task
 
@@ -84,6 +84,15 @@ class Report:
     growth: Mapping[str, Growth] = dataclasses.field(default_factory=dict)
     cold: Mapping[str, WholeProcess] = dataclasses.field(default_factory=dict)
 
+    def with_limits(self, limits: Limits) -> "Report":
+        """With the best of its limits and these, which were measured later; and floors by them."""
+        best = self.limits.best(limits)
+        workloads = {
+            name: dataclasses.replace(w, floor=floor(w.task, w.examples, best))
+            for name, w in self.workloads.items()
+        }
+        return dataclasses.replace(self, limits=best, workloads=workloads)
+
 
 # --- printed -------------------------------------------------------------------------------------
 
@@ -92,7 +101,8 @@ def headline(report: Report) -> str:
     """What was measured on, and its limits."""
     rate, bandwidth = report.limits.matrix_rate, report.limits.read_bandwidth
     return (
-        f"{report.about}\nmatrix product {rate / 1e9:.0f} GFLOP/s, read {bandwidth / 1e9:.1f} GB/s"
+        f"{report.about}\nat most {rate / 1e9:.0f} GFLOP/s of a matrix product, "
+        f"{bandwidth / 1e9:.1f} GB/s read"
     )
 
 
@@ -180,10 +190,8 @@ def _cell(workload: Workload, name: str) -> str:
         return ""
     if workload.is_void(name):
         return "void"
-    milliseconds = 1000 * record.steady
-    digits = 0 if milliseconds >= 10 else 1
-    times, floors = workload.times(name), workload.floors(name)
-    return f"{milliseconds:,.{digits}f} ({times:.1f}, {floors:.1f})"
+    figures = 1000 * record.steady, workload.times(name), workload.floors(name)
+    return "{} ({}, {})".format(*(f"{x:,.{0 if x >= 10 else 1}f}" for x in figures))
 
 
 def failures(report: Report) -> Iterator[str]:
@@ -245,8 +253,9 @@ def _draw(axes: Any, title: str, workload: Workload) -> None:
     names = [name for name in workload.contestants if not workload.is_void(name)][::-1]
     times = [1000 * workload.contestants[name].steady for name in names]
     colours = ["C1" if name.startswith("funcnet") else "C0" for name in names]
-    _ = axes.barh(names, times, color=colours)
+    _ = axes.bar_label(axes.barh(names, times, color=colours), fmt=" {:,.0f}", fontsize="small")
     _ = axes.axvline(1000 * workload.floor, color="k", lw=1, ls="--", label="floor")
-    _ = axes.set(xscale="log", xlabel="ms an epoch", title=title)
-    _ = axes.legend(frameon=False, fontsize="small")
+    _ = axes.set(xlabel="ms an epoch", title=title)
+    axes.margins(x=0.15)
+    _ = axes.legend(frameon=False, fontsize="small", loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
