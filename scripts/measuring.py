@@ -1,7 +1,7 @@
 """What is measured: races of contestants, the growth of funcnet's time, whole processes.
 
 A race is a start, a first epoch, a number of steady epochs and a test of accuracy, of each
-contestant in turn: they share the cores, so that one at a time computes.
+contestant in turn: one at a time has the cores.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Record:
     Attributes:
       start: seconds from the process's start until it could train: imports and data.
       first_epoch: seconds of the first epoch, in which most compile.
-      epochs: seconds of each later epoch.
+      epochs: seconds of each steady epoch.
       accuracy: on the test examples, after all of them, 0 to 1.
       peak_bytes: the most memory that the process held.
       left_out: why the rest is missing, if it is.
@@ -45,12 +45,12 @@ class Record:
 
     @property
     def steady(self) -> float:
-        """The median of the later epochs, in seconds."""
+        """The median of the steady epochs, in seconds."""
         return statistics.median(self.epochs) if self.epochs else math.nan
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles of the later epochs, over their median."""
+        """Half the distance between the quartiles of the steady epochs, over their median."""
         if len(self.epochs) < 2:
             return math.nan
         low, _, high = statistics.quantiles(self.epochs, n=4, method="inclusive")
@@ -96,7 +96,10 @@ class WholeProcess:
 def race(
     task: Task, contestants: Mapping[str, str], data: Path, *, rounds: int
 ) -> dict[str, Record]:
-    """Trains `1 + rounds` epochs of each contestant, an epoch each in turn.
+    """Trains `1 + 2 rounds` epochs of each contestant: a first one, then two in every turn.
+
+    The second of a turn is timed. The first finds cold what the others' turns have pushed out of
+    the caches, which is no part of a training that goes on.
 
     Args:
       task: what they train.
@@ -114,7 +117,8 @@ def race(
     def first_epoch(name: str, record: Record) -> Record:
         return dataclasses.replace(record, first_epoch=asks[name]("epoch")["seconds"])
 
-    def epoch(name: str, record: Record) -> Record:
+    def turn(name: str, record: Record) -> Record:
+        _ = asks[name]("epoch")
         seconds = asks[name]("epoch")["seconds"]
         return dataclasses.replace(record, epochs=(*record.epochs, seconds))
 
@@ -123,7 +127,7 @@ def race(
 
     records = dict.fromkeys(contestants, Record())
     with contextlib.ExitStack() as processes:
-        for measure in (start, first_epoch, *[epoch] * rounds, end):
+        for measure in (start, first_epoch, *[turn] * rounds, end):
             for name, record in records.items():
                 if not record.left_out:
                     records[name] = _or_left_out(measure, name, record)
