@@ -133,7 +133,7 @@ def growth(axis: str, grown: Growth) -> str:
 
 def cold(processes: Mapping[str, WholeProcess]) -> str:
     """Whole processes, their median, and the least accuracy that one of them reached."""
-    ours = processes["funcnet"].median
+    ours = processes["funcnet"]
     rows = [
         f"\nwhole process, ten epochs of softmax regression to at least {COLD_ACCURACY:.0%}, "
         "data prepared",
@@ -143,17 +143,22 @@ def cold(processes: Mapping[str, WholeProcess]) -> str:
         if process.left_out:
             rows.append(f"{name:34}  left out: {process.left_out}")
             continue
-        void = "" if is_trained(process) else f"  void: less than {COLD_ACCURACY:.0%}"
+        fault = why_void(process, ours)
         rows.append(
-            f"{name:34}  {process.median:7.2f}  {process.median / ours:5.1f}  "
-            f"{min(process.accuracies):8.4f}{void}"
+            f"{name:34}  {process.median:7.2f}  {process.median / ours.median:5.1f}  "
+            f"{process.least_accuracy:8.4f}{fault and f'  void: {fault}'}"
         )
     return "\n".join(rows)
 
 
-def is_trained(process: WholeProcess) -> bool:
-    """Whether each run of a whole process reached the accuracy that it trains to."""
-    return not process.left_out and min(process.accuracies) >= COLD_ACCURACY
+def why_void(process: WholeProcess, ours: WholeProcess) -> str:
+    """Why a whole process is not comparable with funcnet's, or nothing."""
+    if process.left_out:
+        return "left out"
+    if process.least_accuracy < COLD_ACCURACY:
+        return f"less than {COLD_ACCURACY:.0%}"
+    disagrees = abs(process.least_accuracy - ours.least_accuracy) > AGREEMENT
+    return "accuracy" if disagrees else ""
 
 
 def summary(report: Report) -> str:
@@ -180,10 +185,8 @@ def _cell(workload: Workload, name: str) -> str:
         return ""
     if workload.is_void(name):
         return "void"
-    milliseconds = 1000 * record.steady
-    digits = 0 if milliseconds >= 10 else 1
-    times, floors = workload.times(name), workload.floors(name)
-    return f"{milliseconds:,.{digits}f} ({times:.1f}, {floors:.1f})"
+    figures = 1000 * record.steady, workload.times(name), workload.floors(name)
+    return "{} ({}, {})".format(*(f"{x:,.{0 if x >= 10 else 1}f}" for x in figures))
 
 
 def failures(report: Report) -> Iterator[str]:
@@ -245,8 +248,9 @@ def _draw(axes: Any, title: str, workload: Workload) -> None:
     names = [name for name in workload.contestants if not workload.is_void(name)][::-1]
     times = [1000 * workload.contestants[name].steady for name in names]
     colours = ["C1" if name.startswith("funcnet") else "C0" for name in names]
-    _ = axes.barh(names, times, color=colours)
+    _ = axes.bar_label(axes.barh(names, times, color=colours), fmt=" {:,.0f}", fontsize="small")
     _ = axes.axvline(1000 * workload.floor, color="k", lw=1, ls="--", label="floor")
-    _ = axes.set(xscale="log", xlabel="ms an epoch", title=title)
-    _ = axes.legend(frameon=False, fontsize="small")
+    _ = axes.set(xlabel="ms an epoch", title=title)
+    axes.margins(x=0.15)
+    _ = axes.legend(frameon=False, fontsize="small", loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
