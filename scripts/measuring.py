@@ -89,6 +89,11 @@ class WholeProcess:
         """Of the seconds."""
         return statistics.median(self.seconds) if self.seconds else math.nan
 
+    @property
+    def least_accuracy(self) -> float:
+        """Of all runs."""
+        return min(self.accuracies, default=math.nan)
+
 
 # --- races ---------------------------------------------------------------------------------------
 

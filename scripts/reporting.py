@@ -143,7 +143,7 @@ def growth(axis: str, grown: Growth) -> str:
 
 def cold(processes: Mapping[str, WholeProcess]) -> str:
     """Whole processes, their median, and the least accuracy that one of them reached."""
-    ours = processes["funcnet"].median
+    ours = processes["funcnet"]
     rows = [
         f"\nwhole process, ten epochs of softmax regression to at least {COLD_ACCURACY:.0%}, "
         "data prepared",
@@ -153,17 +153,22 @@ def cold(processes: Mapping[str, WholeProcess]) -> str:
         if process.left_out:
             rows.append(f"{name:34}  left out: {process.left_out}")
             continue
-        void = "" if is_trained(process) else f"  void: less than {COLD_ACCURACY:.0%}"
+        fault = why_void(process, ours)
         rows.append(
-            f"{name:34}  {process.median:7.2f}  {process.median / ours:5.1f}  "
-            f"{min(process.accuracies):8.4f}{void}"
+            f"{name:34}  {process.median:7.2f}  {process.median / ours.median:5.1f}  "
+            f"{process.least_accuracy:8.4f}{fault and f'  void: {fault}'}"
         )
     return "\n".join(rows)
 
 
-def is_trained(process: WholeProcess) -> bool:
-    """Whether each run of a whole process reached the accuracy that it trains to."""
-    return not process.left_out and min(process.accuracies) >= COLD_ACCURACY
+def why_void(process: WholeProcess, ours: WholeProcess) -> str:
+    """Why a whole process is not comparable with funcnet's, or nothing."""
+    if process.left_out:
+        return "left out"
+    if process.least_accuracy < COLD_ACCURACY:
+        return f"less than {COLD_ACCURACY:.0%}"
+    disagrees = abs(process.least_accuracy - ours.least_accuracy) > AGREEMENT
+    return "accuracy" if disagrees else ""
 
 
 def summary(report: Report) -> str:

@@ -306,7 +306,7 @@ def test_limits_seen_later_count_for_all_workloads():
 
 def test_the_goals():
     cold = {
-        "funcnet": WholeProcess(seconds=(2.0, 3.0, 4.0), accuracies=(0.93, 0.92, 0.93)),
+        "funcnet": WholeProcess(seconds=(2.0, 3.0, 4.0), accuracies=(0.93, 0.926, 0.93)),
         "PyTorch, in memory": WholeProcess(seconds=(9.0,), accuracies=(0.93,)),
     }
     growth = {"examples": Growth(records={}, exponent=1.06)}
@@ -349,13 +349,19 @@ def test_what_has_not_learned_is_void():
         "funcnet": WholeProcess(seconds=(2.0, 4.0), accuracies=(0.92, 0.93)),
         "hasty": WholeProcess(seconds=(1.0, 1.0), accuracies=(0.93, 0.91)),
         "broken": WholeProcess(left_out="ended with exit code 1"),
+        "other": WholeProcess(seconds=(3.0,), accuracies=(0.926,)),
     }
     lines = reporting.cold(processes).strip().splitlines()
     assert lines[0].startswith("whole process, ten epochs of softmax regression to at least 92%")
     assert lines[2].split() == ["funcnet", "3.00", "1.0", "0.9200"]
     assert lines[3].endswith("1.00    0.3    0.9100  void: less than 92%")
     assert lines[4].endswith("left out: ended with exit code 1")
-    assert math.isnan(goals._seconds(processes["hasty"]))
+    assert lines[5].endswith("1.0    0.9260  void: accuracy")
+    for theirs, measured in {"funcnet": 1.0, "hasty": None, "broken": None, "other": None}.items():
+        cold = {"funcnet": processes["funcnet"], goals.IN_MEMORY: processes[theirs]}
+        goal = list(goals.goals(a_report(cold=cold)))[-2]
+        assert goal.what == goals.COLD
+        assert math.isnan(goal.measured) if measured is None else goal.measured == measured
 
 
 def test_the_json_says_null_of_what_is_missing():
@@ -664,3 +670,22 @@ def test_every_contestant_is_a_file_and_every_file_one(request):
     files = {f"peers.{path.stem}" for path in folder.glob("*.py")}
     apart = {"peers.__init__", "peers.funcnet_sweep", "peers.pytorch_cold"}
     assert files - apart == set(benchmark.CONTESTANTS.values())
+
+
+def test_the_readme_shows_the_tables_that_are_printed(request):
+    readme = (request.config.rootpath / "README.md").read_text()
+    lines = readme[readme.index("## Speed") :].splitlines()
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert cells[0][1:] == list(benchmark.WORKLOADS)
+    names = [row[0] for row in cells[2 : 2 + len(benchmark.CONTESTANTS) + 2]]
+    assert names == [*benchmark.CONTESTANTS, goals.SWEEP, "floor"]
+    workloads = {
+        name: Workload(task=task, examples=1, floor=1.0, contestants={})
+        for name, task in benchmark.WORKLOADS.items()
+    }
+    cold = dict.fromkeys(["funcnet", goals.IN_MEMORY], WholeProcess())
+    growth = {"examples": Growth(records={}, exponent=1.0)}
+    report = Report(about="", limits=LIMITS, workloads=workloads, growth=growth, cold=cold)
+    asked = [[goal.what, goal.figure, goal.asked] for goal in goals.goals(report)]
+    first = 2 + len(names) + 2
+    assert [row[:3] for row in cells[first : first + len(asked)]] == asked
