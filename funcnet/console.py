@@ -15,6 +15,7 @@ from funcnet.devices import keep_compiled_programs
 from funcnet.fit import EpochInfo, Progress, Stopped
 
 Config = TypeVar("Config")
+Step = TypeVar("Step")
 
 HEADER = "epoch  train loss  test loss  test accuracy  examples/s"
 
@@ -56,15 +57,13 @@ def watch_epochs(epochs: Iterator[Progress], total: int) -> Iterator[Progress]:
             yield progress
 
 
-def watch_count(numbers: Iterable[int], what: str = "epochs") -> Iterator[int]:
-    """Passes the numbers on; on a terminal with a bar that moves."""
+def watch_count(steps: Iterable[Step], what: str = "epochs") -> Iterator[Step]:
+    """Passes the steps on; on a terminal with a bar that moves."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    yield from track(
-        numbers, what, console=console, transient=True, disable=not console.is_terminal
-    )
+    yield from track(steps, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 def check_out(out: Path | None, suffixes: Collection[str]) -> None:

@@ -7,6 +7,7 @@ stands the floor that the machine's own limits set. `--out` leaves a picture too
 """
 
 import dataclasses
+import functools
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from peers import Data, Task
 from reporting import Report, Workload
 
 import funcnet as fn
-from funcnet.console import check_out, run_program, stoppable
+from funcnet.console import check_out, run_program, stoppable, watch_count
 from funcnet.files import write_whole
 
 WORKLOADS = {
@@ -93,14 +94,15 @@ def measure(config: BenchmarkConfig, folder: Path) -> Iterator[tuple[str, Report
         yield reporting.race(name, workload, report.limits), report
     if config.quick:
         return
-    for axis, grown in measuring.growth(device.platform, data):
+    for axis, grown in measuring.growth(device.platform, data, watch=watching("growth")):
         report = dataclasses.replace(report, growth={**report.growth, axis: grown})
         yield reporting.growth(axis, grown), report
     if config.manual_dir is None or device.platform != "cpu":
         yield "\nwhole processes: left out, as they need --manual-dir and --device cpu", report
         return
     commands = measuring.cold_commands(config.manual_dir, folder)
-    report = dataclasses.replace(report, cold=measuring.cold(commands))
+    cold = measuring.cold(commands, watch=watching("whole processes"))
+    report = dataclasses.replace(report, cold=cold)
     yield reporting.cold(report.cold), report
 
 
@@ -113,9 +115,15 @@ def load(config: BenchmarkConfig) -> Data:
 def race(name: str, task: Task, data: Path, rounds: int) -> dict[str, measuring.Record]:
     """All contestants; of a sweep of softmax models, the time that is one model's."""
     sweep = {goals.SWEEP: "peers.funcnet_sweep"} if name == goals.SOFTMAX else {}
-    records = measuring.race(task, {**CONTESTANTS, **sweep}, data, rounds=rounds)
+    everyone = {**CONTESTANTS, **sweep}
+    records = measuring.race(task, everyone, data, rounds=rounds, watch=watching(name))
     shares = {name: measuring.share(records[name], goals.MODELS) for name in sweep}
     return {**records, **shares}
+
+
+def watching(what: str) -> measuring.Watch:
+    """Shows on a terminal how far a part is."""
+    return functools.partial(watch_count, what=what)
 
 
 def about(device: fn.devices.Device) -> str:

@@ -6,21 +6,25 @@ contestant in turn: one at a time has the cores.
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from contestants import LeftOut, contestant, how_it_ended, load, save
 from peers import Task
 
 FUNCNET = {"funcnet": "peers.funcnet_epoch"}
+
+Watch: TypeAlias = Callable[[list[Any]], Iterable[Any]]
+"""Passes the steps of a measurement on, and shows how far it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +103,7 @@ class WholeProcess:
 
 
 def race(
-    task: Task, contestants: Mapping[str, str], data: Path, *, rounds: int
+    task: Task, contestants: Mapping[str, str], data: Path, *, rounds: int, watch: Watch = list
 ) -> dict[str, Record]:
     """Trains `1 + 2 rounds` epochs of each contestant: a first one, then two in every turn.
 
@@ -111,6 +115,7 @@ def race(
       contestants: their names, and their modules.
       data: the file that `contestants.save` wrote.
       rounds: steady epochs of each.
+      watch: wraps the steps, to show them as they pass.
     """
     asks: dict[str, Callable[[str], Mapping[str, Any]]] = {}
 
@@ -132,10 +137,10 @@ def race(
 
     records = dict.fromkeys(contestants, Record())
     with contextlib.ExitStack() as processes:
-        for measure in (start, first_epoch, *[turn] * rounds, end):
-            for name, record in records.items():
-                if not record.left_out:
-                    records[name] = _or_left_out(measure, name, record)
+        steps = itertools.product((start, first_epoch, *[turn] * rounds, end), contestants)
+        for measure, name in watch(list(steps)):
+            if not records[name].left_out:
+                records[name] = _or_left_out(measure, name, records[name])
     return records
 
 
@@ -156,7 +161,7 @@ def _or_left_out(measure: Callable[[str, Record], Record], name: str, record: Re
 # --- growth --------------------------------------------------------------------------------------
 
 
-def growth(device: str, data: Path) -> Iterator[tuple[str, Growth]]:
+def growth(device: str, data: Path, *, watch: Watch = list) -> Iterator[tuple[str, Growth]]:
     """Of the number of examples, the batch size and the width."""
     softmax = Task(sizes=(784, 10), device=device)
     axes: dict[str, dict[int, tuple[Task, Path]]] = {
@@ -170,7 +175,7 @@ def growth(device: str, data: Path) -> Iterator[tuple[str, Growth]]:
     for axis, cases in axes.items():
         records = {
             size: race(task, FUNCNET, path, rounds=5)["funcnet"]
-            for size, (task, path) in cases.items()
+            for size, (task, path) in watch(list(cases.items()))
         }
         seconds = [record.steady for record in records.values()]
         yield axis, Growth(records=records, exponent=fitted_exponent(list(records), seconds))
@@ -206,14 +211,15 @@ def cold_commands(manual_dir: Path, data_dir: Path) -> dict[str, list[str]]:
     }
 
 
-def cold(commands: Mapping[str, Sequence[str]], *, rounds: int = 5) -> dict[str, WholeProcess]:
+def cold(
+    commands: Mapping[str, Sequence[str]], *, rounds: int = 5, watch: Watch = list
+) -> dict[str, WholeProcess]:
     """Runs whole programs in turn, once more before: data are prepared, and programs compiled."""
     processes = dict.fromkeys(commands, WholeProcess())
-    for counts in (False, *[True] * rounds):
-        for name, process in processes.items():
-            if not process.left_out:
-                after = _run(commands[name], process)
-                processes[name] = after if counts or after.left_out else process
+    for counts, name in watch(list(itertools.product((False, *[True] * rounds), commands))):
+        if not processes[name].left_out:
+            after = _run(commands[name], processes[name])
+            processes[name] = after if counts or after.left_out else processes[name]
     return processes
 
 

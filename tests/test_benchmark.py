@@ -418,9 +418,9 @@ measuring_race = measuring.race
 def with_one_model(race):
     """A race in which the sweep is funcnet's."""
 
-    def replaced(task, names, data, *, rounds):
+    def replaced(task, names, data, **options):
         names = {n: m.replace("peers.funcnet_sweep", names["funcnet"]) for n, m in names.items()}
-        return race(task, names, data, rounds=rounds)
+        return race(task, names, data, **options)
 
     return replaced
 
@@ -447,14 +447,14 @@ def test_a_quick_run(program, tmp_path):
 
 def test_a_whole_run_says_what_it_leaves_out(program, monkeypatch):
     grown = Growth(records={1: a_record(1)}, exponent=1.0)
-    monkeypatch.setattr(measuring, "growth", lambda device, data: [("examples", grown)])
+    monkeypatch.setattr(measuring, "growth", lambda device, data, watch: [("examples", grown)])
     monkeypatch.setattr(benchmark, "WORKLOADS", {"small": Task(sizes=(784, 10))})
     code, printed, errors = program("--rounds", 5)
     assert (code, errors) == (0, "")
     assert "growth in examples: exponent 1.00" in printed
     assert "whole processes: left out, as they need --manual-dir and --device cpu" in printed
     cold = dict.fromkeys(["funcnet", "PyTorch, in memory"], WholeProcess((2.0,), (0.93,)))
-    monkeypatch.setattr(measuring, "cold", lambda commands: cold)
+    monkeypatch.setattr(measuring, "cold", lambda commands, watch: cold)
     code, printed, errors = program("--manual-dir", "somewhere")
     assert (code, errors) == (0, "")
     assert "| cold process to 92 % | seconds | ≤ 3.5 | 2 | reached |" in printed
