@@ -173,7 +173,14 @@ def _through_vjp(
                 *(next(given) if by else a for a, by in zip(operands, derived, strict=True))
             )[result]
 
-        _, vjp = jax.vjp(function, *(a for a, by in zip(operands, derived, strict=True) if by))
+        try:
+            _, vjp = jax.vjp(function, *(a for a, by in zip(operands, derived, strict=True) if by))
+        except jax.errors.UnexpectedTracerError as error:
+            raise ValueError(
+                f"{operation.name}: expected a rule that holds nothing computed around it; "
+                "jax.grad of a jitted function does not take that, either. Pass it as an argument, "
+                f"or let trace open the function: expand=[{operation.name!r}]."
+            ) from error
         received = iter(vjp(ȳ))
         return tuple(next(received) if by else None for by in derived)
 

@@ -326,6 +326,25 @@ def test_what_a_rule_of_the_users_closes_over_receives_nothing():
         trace(depends)(1.0, 2.0)
 
 
+def test_a_rule_of_the_users_that_holds_what_is_computed_around_it():
+    def function(x):
+        k = jnp.arange(3.0)
+
+        @jax.custom_vjp
+        def weighted(x):
+            return jnp.sum(k * x)
+
+        weighted.defvjp(lambda x: (weighted(x), k), lambda k, ȳ: (ȳ * k,))
+        return weighted(x)
+
+    expected = "weighted: expected a rule that holds nothing computed around it"
+    for look in (trace, gradient):  # the check of keys would meet the tracer first
+        with pytest.raises(ValueError, match=expected), jax.debug_key_reuse(False):
+            look(function)(jnp.ones(3))
+    opened = trace(function, expand=["weighted"])(jnp.ones(3))
+    np.testing.assert_array_equal(opened["x"].adjoint, jax.grad(function)(jnp.ones(3)))
+
+
 def test_an_integrated_differential_equation():
     def end(k):
         ys = odeint(lambda y, t, k: -k * y, jnp.array(1.0), jnp.array([0.0, 1.0]), k)
