@@ -6,7 +6,6 @@ activations, in float64 and float32, on a random batch and on one of real data.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import funcnet as fn
-from funcnet import chain_rule
+from funcnet import artifacts, chain_rule
 from funcnet.base import to_float
 from funcnet.console import check_out, run_program, watch_count
 from funcnet.files import write_whole
@@ -192,7 +191,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def as_json(rows: Sequence[Row], options: Options) -> str:
+def as_json(rows: Sequence[Row], options: Options) -> bytes:
     """The rows with every leaf's record, and what they were computed with."""
     report = {
         "jax_version": jax.__version__,
@@ -205,7 +204,11 @@ def as_json(rows: Sequence[Row], options: Options) -> str:
                 **row._asdict(),
                 "report": {
                     "leaves": [
-                        leaf._asdict() | {"findings": [*map(dataclasses.asdict, leaf.findings)]}
+                        {
+                            **leaf._asdict(),
+                            "dtype": str(leaf.dtype),
+                            "findings": [*map(dataclasses.asdict, leaf.findings)],
+                        }
                         for leaf in row.report.leaves
                     ],
                     "remarks": row.report.remarks,
@@ -214,7 +217,7 @@ def as_json(rows: Sequence[Row], options: Options) -> str:
             for row in rows
         ],
     }
-    return json.dumps(report, default=str, indent=1)
+    return artifacts.as_json(report, indent=1)
 
 
 def main(options: Options) -> None:
@@ -227,13 +230,13 @@ def main(options: Options) -> None:
     for dtype in TOLERANCES:
         with jax.enable_x64(dtype == "float64"):
             todo = list(cases(loaded, options.seed, dtype))
-            numbers = watch_count(range(len(todo)), f"cases in {dtype}")
-            rows += [check(todo[number], options.seed) for number in numbers]
+            watched = watch_count(todo, f"cases in {dtype}")
+            rows += [check(case, options.seed) for case in watched]
     print(table(rows))
     failed = [row for row in rows if row.verdict != "pass"]
     print(f"{len(rows) - len(failed)} of {len(rows)} pass")
     if options.out is not None:
-        write_whole(options.out, as_json(rows, options).encode())
+        write_whole(options.out, as_json(rows, options))
     if failed:
         reports = "\n".join(f"{row.name}, {row.dtype}: {row.report}" for row in failed)
         raise ArithmeticError(f"expected every gradient to pass; these do not:\n{reports}")

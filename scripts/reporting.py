@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +10,8 @@ import numpy as np
 from limits import Limits, floor, operations
 from measuring import Growth, Record, WholeProcess
 from peers import Task
+
+from funcnet import artifacts
 
 AGREEMENT = 0.005
 """How far the accuracies of the same work may lie apart."""
@@ -218,19 +219,18 @@ def failures(report: Report) -> Iterator[str]:
 
 def as_json(report: Report) -> bytes:
     """The figures; what was not measured is null."""
-    return (json.dumps(_plain(report), indent=1) + "\n").encode()
+    return artifacts.as_json(_plain(report), indent=1)
 
 
 def _plain(value: Any) -> Any:
+    """The records as mappings."""
     if dataclasses.is_dataclass(value):
         return _plain(vars(value))
     if isinstance(value, Task):
         return _plain(value._asdict())
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return value
 
 
 # --- drawn ---------------------------------------------------------------------------------------
