@@ -600,7 +600,24 @@ def test_a_step_on_all_examples_is_that_of_the_formula(name, task, learn):
         mean = delta / len(x)
         expected.insert(0, (W - 0.1 * mean.T @ h, b - 0.1 * mean.sum(axis=0)))
         delta = delta @ W * (h > 0)
-    assert_layers_close(learn(name, task, data), expected)
+    learned = learn(name, task, data)
+    assert_layers_close(learned, expected)
+    assert {leaf.dtype for layer in learned for leaf in layer} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("task", [LINEAR, LOGISTIC, DEEP], ids=["softmax", "logistic", "mlp"])
+def test_numpy_computes_in_float32(task, learn):
+    """Its updates are in place, so that the weights alone would not tell."""
+    seen = set()
+
+    class Watched(np.ndarray):
+        def __array_finalize__(self, of):
+            seen.add(self.dtype)
+
+    data = random_data(8)
+    learn("numpy_by_hand", task, data._replace(x_train=data.x_train.view(Watched)))
+    floats = {dtype for dtype in seen if dtype.kind == "f"}
+    assert floats == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -623,6 +640,7 @@ def test_every_example_is_seen_once_an_epoch(name, learn):
     task = LOGISTIC._replace(batch_size=4, learning_rate=0.01)
     ((W, _),) = learn(name, task, data, epochs=3)
     a_visit = 0.01 / 4 * 0.5  # the rate, over the batch, times y − σ(0)
+    assert W.dtype == np.float32
     np.testing.assert_allclose(W[0, :count], 3 * a_visit * (1 - 2 * y), rtol=0.02)
     assert not W[0, count:].any()
 
@@ -637,7 +655,7 @@ def test_with_the_same_order_the_same_is_learned(name, learn):
 def test_the_models_of_the_sweep_learn_from_all_examples(learn):
     data = random_data(64)
     ((W, b),) = learn("funcnet_sweep", LINEAR._replace(batch_size=16), data, epochs=30)
-    assert (W.shape, b.shape) == ((64, 10, 784), (64, 10))
+    assert (W.shape, b.shape, W.dtype) == ((64, 10, 784), (64, 10), np.float32)
     assert peers.accuracy([(W, b)], data.x_train, data.y_train) > 0.9
     assert len({model.tobytes() for model in W}) == 64
 

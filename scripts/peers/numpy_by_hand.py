@@ -1,4 +1,7 @@
-"""NumPy on BLAS, with gradients by hand."""
+"""NumPy on BLAS, with gradients by hand, all in float32.
+
+It follows no page: it is what a careful person writes, with a product a layer and direction.
+"""
 
 import numpy as np
 
@@ -20,7 +23,7 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
 
     def logit_gradient(z: np.ndarray, y: np.ndarray) -> np.ndarray:
         if z.shape[1] == 1:
-            return 1 / (1 + np.exp(-z)) - y[:, None]
+            return 1 / (1 + np.exp(-z)) - y[:, None].astype(z.dtype)
         z -= z.max(axis=1, keepdims=True)
         p = np.exp(z, out=z)
         p /= p.sum(axis=1, keepdims=True)
