@@ -1,4 +1,8 @@
-"""Flax (nnx), with a jitted step in a Python loop and the examples on the device."""
+"""Flax (nnx), with a jitted step in a Python loop.
+
+The loop over NumPy arrays is that of its MNIST tutorial; the step is the "functional training loop"
+of its guide "Performance considerations", a tenth faster than `nnx.cached_partial`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +31,10 @@ class Network(nnx.Module):
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """The training loop of Flax's MNIST tutorial, with its `nnx.cached_partial`."""
+    """The training loop of Flax's MNIST tutorial, with `optax.sgd`."""
     model = Network(weights, nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.sgd(task.learning_rate), wrt=nnx.Param)
-    x_train, y_train = jnp.array(data.x_train, jnp.float32) / 255, jnp.array(data.y_train)
+    x_train, y_train = data.x_train.astype(np.float32) / 255, data.y_train
     rng = np.random.default_rng(0)
 
     def loss(model: Network, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -39,18 +43,24 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
             return optax.sigmoid_binary_cross_entropy(logits[:, 0], y).mean()
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
 
-    @nnx.jit
-    def train_step(model: Network, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array) -> None:
-        optimizer.update(model, nnx.grad(loss)(model, x, y))
+    graphdef, state = nnx.split((model, optimizer))
 
-    step = nnx.cached_partial(train_step, model, optimizer)
+    @jax.jit
+    def train_step(
+        graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, y: jax.Array
+    ) -> nnx.State:
+        model, optimizer = nnx.merge(graphdef, state)
+        optimizer.update(model, nnx.grad(loss)(model, x, y))
+        return nnx.state((model, optimizer))
 
     def train_epoch() -> None:
+        nonlocal state
         for batch in batches(rng.permutation(len(x_train)), task.batch_size):
-            step(x_train[batch], y_train[batch])
-        _ = jax.block_until_ready(nnx.state(model))
+            state = train_step(graphdef, state, x_train[batch], y_train[batch])
+        _ = jax.block_until_ready(state)
 
     def learned() -> Weights:
+        model, _ = nnx.merge(graphdef, state)
         return [(np.array(layer.kernel).T, np.array(layer.bias)) for layer in model.layers]
 
     return train_epoch, learned

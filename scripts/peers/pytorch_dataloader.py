@@ -1,4 +1,8 @@
-"""PyTorch, with the DataLoader of its tutorials."""
+"""PyTorch, with a `DataLoader` over a `TensorDataset`.
+
+As in its tutorial "What is torch.nn really?". The loader has its defaults: no process of its own,
+which for examples in memory only adds work.
+"""
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -8,7 +12,7 @@ from peers.pytorch_in_memory import cost, network, place, synchronise, tensors, 
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """The training loop of PyTorch's tutorials."""
+    """A step a batch of the loader."""
     net = network(task, weights)
     optimizer = torch.optim.SGD(net.parameters(), lr=task.learning_rate)
     on_host = tensors(task._replace(device="cpu"), data.x_train, data.y_train)

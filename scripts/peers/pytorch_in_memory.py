@@ -1,4 +1,8 @@
-"""PyTorch, with all examples as one tensor that is indexed by a permutation."""
+"""PyTorch, with all examples as one tensor on the device, indexed by a permutation.
+
+The step is that of its tutorial "Optimizing Model Parameters"; like its "What is torch.nn really?"
+it takes its batches from the tensor. Threads, `zero_grad` and SGD are at their defaults.
+"""
 
 import torch
 from torch import nn
@@ -49,7 +53,7 @@ def synchronise(task: Task) -> None:
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """The training loop of PyTorch's tutorials, over batches of an index."""
+    """A step a batch of the permutation."""
     net = network(task, weights)
     optimizer = torch.optim.SGD(net.parameters(), lr=task.learning_rate)
     x, y = tensors(task, data.x_train, data.y_train)

@@ -1,7 +1,8 @@
 """scikit-learn's SGDClassifier: a step an example, one classifier a class.
 
-It has no batches. A step of a batch moves by the mean of its examples' gradients; here each example
-moves by its own, with the learning rate over the batch size.
+Its user guide teaches `partial_fit` for one pass. It has no batches: a step of a batch
+moves by the mean of its examples' gradients; here each example moves by its own, with the learning
+rate over the batch size.
 """
 
 import numpy as np
