@@ -5,10 +5,17 @@ import dataclasses
 import io
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
+import benchmark
+import check_gradients
+import photograph
+import predict
 import pytest
+import trace_graph
+import verify_numerics
 
 from funcnet.config import TrainConfig
 
@@ -43,11 +50,50 @@ def test_the_two_commands_are_there():
     ]
 
 
+OPTIONS = {
+    "train": TrainConfig,
+    "predict": predict.Options,
+    "trace_graph": trace_graph.Options,
+    "photograph": photograph.Options,
+    "check_gradients": check_gradients.Options,
+    "verify_numerics": verify_numerics.Options,
+    "benchmark": benchmark.BenchmarkConfig,
+}
+
+
+def options(text):
+    """Those that a text names."""
+    return set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", text)) - {"help"}
+
+
 def test_commands_name_options_that_exist():
-    fields = {field.name.replace("_", "-") for field in dataclasses.fields(TrainConfig)}
-    named = set(re.findall(r"--([a-z-]+)", "\n".join(re.findall(r"train\.py[^\n`]*", README))))
-    assert named
-    assert named - {"help"} <= fields
+    fields = {
+        script: {field.name.replace("_", "-") for field in dataclasses.fields(config)}
+        for script, config in OPTIONS.items()
+    }
+    for script in OPTIONS:
+        commands = re.findall(rf"{script}\.py[^\n`]*", README)
+        assert commands
+        assert options("\n".join(commands)) <= fields[script]
+    assert options(README) <= set.union(*fields.values())
+
+
+def test_commands_of_pytest_select_what_they_say():
+    commands = [shlex.split(text) for text in re.findall(r"pytest ([^`]*tests/[^`]*)`", README)]
+    files = {word for command in commands for word in command if word.startswith("tests/")}
+    assert files
+    printed = subprocess.check_output(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", *files], cwd=ROOT, text=True
+    )
+    tests = [line for line in printed.splitlines() if "::" in line]
+    for command in commands:
+        of_command = [test for test in tests if test.split("::")[0] in command]
+        assert of_command
+        if "-k" in command:
+            for word in command[command.index("-k") + 1].split(" or "):
+                assert any(word in test for test in of_command), f"-k {word}"
+    mutations = [test for test in tests if "test_mutations" in test and "load" not in test]
+    assert f"| {len(mutations)} damaged data files" in README
 
 
 def test_the_tree_is_complete():
