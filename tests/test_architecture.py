@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -74,12 +75,28 @@ def test_every_module_has_one_row():
     assert sorted(module for row in ROWS for module in row) == MODULES
 
 
+def inside(module):
+    """The package's modules that this one imports."""
+    return {name.split(".")[1] for name in imports(parse(module)) if name.startswith("funcnet.")}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_up(module):
-    inside = {name.split(".")[1] for name in imports(parse(module)) if name.startswith("funcnet.")}
-    for other in inside:
+    for other in inside(module):
         allowed = row_of(other) < row_of(module) or (module, other) in EXCEPTIONS
         assert allowed, f"{module} imports {other}, which is not above it"
+
+
+def test_the_readme_lists_a_module_below_those_that_it_imports():
+    readme = (PACKAGE.parent / "README.md").read_text()
+    listed = re.findall(r"^funcnet/(\w+)\.py ", readme, flags=re.MULTILINE)
+    assert sorted(listed) == MODULES
+    below = {
+        (module, other)
+        for index, module in enumerate(listed)
+        for other in inside(module) - set(listed[:index])
+    }
+    assert below == {("graph", "render")}  # as the README says
 
 
 def test_only_data_knows_tensorflow_datasets():
