@@ -228,7 +228,7 @@ def main(options: Options) -> None:
     loaded = batches(options)
     rows = []
     for dtype in TOLERANCES:
-        with jax.enable_x64(dtype == "float64"):
+        with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("float32"):
             todo = list(cases(loaded, options.seed, dtype))
             watched = watch_count(todo, f"cases in {dtype}")
             rows += [check(case, options.seed) for case in watched]

@@ -74,6 +74,19 @@ def test_a_right_and_a_wrong_gradient(program, script, tmp_path):
     assert "0 of 4 pass" in out
 
 
+def test_products_have_float32s_digits_on_every_device(program, script):
+    """A GPU would multiply with fewer, if it were not asked."""
+    asked = set()
+
+    def square(x):
+        asked.add(jax.config.jax_default_matmul_precision)
+        return x @ x
+
+    case = script["Case"]("square", "random", "float32", square, lambda x: 2 * x, jnp.ones(3))
+    program(cases=[case, case._replace(dtype="float64")])
+    assert asked == {"float32"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
