@@ -12,7 +12,6 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +22,7 @@ import measuring
 import numpy as np
 import reporting
 import tyro
-from peers import Data, Task
+from peers import MODELS, Data, Task
 from reporting import Report, Workload
 
 import funcnet as fn
@@ -117,7 +116,7 @@ def race(name: str, task: Task, data: Path, rounds: int) -> dict[str, measuring.
     sweep = {goals.SWEEP: "peers.funcnet_sweep"} if name == goals.SOFTMAX else {}
     everyone = {**CONTESTANTS, **sweep}
     records = measuring.race(task, everyone, data, rounds=rounds, watch=watching(name))
-    shares = {name: measuring.share(records[name], goals.MODELS) for name in sweep}
+    shares = {name: measuring.share(records[name], MODELS) for name in sweep}
     return {**records, **shares}
 
 
@@ -128,16 +127,9 @@ def watching(what: str) -> measuring.Watch:
 
 def about(device: fn.devices.Device) -> str:
     """The date, the machine, and the versions of what is compared."""
-    versions = [f"{name} {_version(name)}" for name in LIBRARIES]
+    versions = [f"{name} {reporting.version_of(name) or 'not installed'}" for name in LIBRARIES]
     machine = fn.devices.describe_device(device)
     return f"{date.today()}, {machine}, Python {platform.python_version()}\n{', '.join(versions)}"
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def main(config: BenchmarkConfig) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from measuring import WholeProcess
+from peers import MODELS
 from reporting import Report, Workload, markdown, why_void
 
 SOFTMAX, LARGE = "softmax, batch 128", "mlp 784-512-512-10"
-SWEEP, MODELS = "funcnet, one of 64 models", 64
+SWEEP = f"funcnet, one of {MODELS} models"
 COLD = "cold process to 92 %"
 
 IN_MEMORY = "PyTorch, in memory"

@@ -1,9 +1,11 @@
 """The benchmark's report: what it holds, and how it is printed, written and drawn."""
 
+import contextlib
 import dataclasses
 import io
 import math
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -188,6 +190,13 @@ def markdown(head: list[str], *rows: list[str], words: int = 1) -> str:
     """A table whose columns are numbers, but for the first ones."""
     rule = [*["---"] * words, *["---:"] * (len(head) - words)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def version_of(library: str) -> str | None:
+    """The installed version, if it is installed."""
+    with contextlib.suppress(PackageNotFoundError):
+        return version(library)
+    return None
 
 
 def _cell(workload: Workload, name: str) -> str:

@@ -11,13 +11,13 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import accuracy
 import jax
 import numpy as np
+import reporting
 from accuracy import QUANTITIES, Tally
 
 from funcnet.console import run_program, watch_count
@@ -53,7 +53,7 @@ def blocks(options: Options, verified: int) -> Iterator[np.ndarray]:
 
 def begin(options: Options) -> Report:
     """An empty report, or that of an interrupted run on the same inputs and versions."""
-    libraries = {name: _version(name) for name in ("funcnet", "jax", "torch")}
+    libraries = {name: reporting.version_of(name) for name in ("funcnet", "jax", "torch")}
     subject = {"sample": options.sample, "seed": options.seed, **libraries}
     if options.sample is None and options.out is not None and options.out.exists():
         return _resumed(options.out, subject)
@@ -82,12 +82,12 @@ def add(report: Report, bits: np.ndarray) -> None:
 
 def table(report: Report) -> str:
     """A row a quantity, a column a contestant, in Markdown."""
-    head = [["largest error in ULP", *CONTESTANTS], ["---"] * (1 + len(CONTESTANTS))]
+    head = ["largest error in ULP", *CONTESTANTS]
     rows = [
         [f"`{name}`", *(_cell(worst.get(contestant)) for contestant in CONTESTANTS)]
         for name, worst in report["worst"].items()
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in head + rows)
+    return reporting.markdown(head, *rows, words=len(head))
 
 
 def _cell(tally: dict[str, Any] | None) -> str:
@@ -105,13 +105,6 @@ def faults(report: Report) -> Iterator[str]:
         for ours in (worst[contestant] for contestant in OURS if contestant in worst):
             if ours["nans"] or ours["outside"] or ours["ulp"] > worst["jax.nn"]["ulp"]:
                 yield f"{name}: {_cell(ours)}, jax.nn: {_cell(worst['jax.nn'])}"
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
 
 
 def main(options: Options) -> None:

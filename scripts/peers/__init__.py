@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+MODELS = 64
+"""How many softmax models train together where funcnet's are many."""
+
 
 class Task(NamedTuple):
     """What to train.

@@ -1,13 +1,11 @@
-"""funcnet: 64 softmax models, each from first parameters of its own, in one compiled program."""
+"""funcnet: many softmax models, each from first parameters of its own, in one compiled program."""
 
 import jax
 import optax
 
 import funcnet as fn
-from peers import Contestant, Data, Task, Weights
+from peers import MODELS, Contestant, Data, Task, Weights
 from peers.funcnet_epoch import epochs, weights_of
-
-MODELS = 64
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
