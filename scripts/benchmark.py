@@ -87,6 +87,7 @@ def measure(config: BenchmarkConfig, folder: Path) -> Iterator[tuple[str, Report
             task=task,
             examples=len(mnist.y_train),
             floor=limits.floor(task, len(mnist.y_train), report.limits),
+            products_rate=limits.products_rate(task, device),
             contestants=race(name, task, data, rounds),
         )
         report = dataclasses.replace(report, workloads={**report.workloads, name: workload})

@@ -1,7 +1,9 @@
 """What a machine can do at most, and from it the least time that a workload takes."""
 
 import dataclasses
+import functools
 import itertools
+import operator
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,15 +43,27 @@ def measure(device: Device) -> Limits:
 def matrix_rate(device: Device) -> float:
     """Of a product, 2048 x 2048, in float32: the best of NumPy's and JAX's."""
     a = np.random.default_rng(0).random((2048, 2048), np.float32)
-    with jax.default_matmul_precision("float32"):
-        seconds = _least_seconds(a, device, on_device=lambda a: a @ a, on_host=lambda a: a @ a)
-    return 2 * 2048**3 / seconds
+    return 2 * 2048**3 / _seconds_of_a_product(operator.matmul, a, a, device=device, repeats=10)
+
+
+def products_rate(task: Task, device: Device) -> float:
+    """Of a step's products, each measured by itself, with its operands in the caches."""
+    time_of = functools.partial(_seconds_of_a_product, device=device, repeats=100)
+    seconds = 0.0
+    for layer, (m, n) in enumerate(itertools.pairwise(task.sizes)):
+        shapes = (task.batch_size, m), (n, m), (task.batch_size, n)
+        x, W, delta = (np.random.default_rng(0).random(shape, np.float32) for shape in shapes)
+        seconds += time_of(lambda x, W: x @ W.T, x, W)  # forward
+        seconds += time_of(lambda delta, x: delta.T @ x, delta, x)  # for W
+        if layer > 0:
+            seconds += time_of(operator.matmul, delta, W)  # for x
+    return operations(task.sizes, task.batch_size) / seconds
 
 
 def read_bandwidth(device: Device) -> float:
     """Of 256 MiB made one number: the best of JAX's sum and NumPy's maximum."""
     a = np.ones(2**26, np.float32)
-    seconds = _least_seconds(a, device, on_device=lambda a: a.sum(), on_host=np.max)
+    seconds = _least_seconds([a], device, on_device=lambda a: a.sum(), on_host=np.max)
     return a.nbytes / seconds
 
 
@@ -66,19 +80,27 @@ def floor(task: Task, examples: int, limits: Limits) -> float:
     return max(computing, reading)
 
 
+def _seconds_of_a_product(
+    product: Callable[..., Any], *arrays: np.ndarray, device: Device, repeats: int
+) -> float:
+    """In float32 on every device: the best of NumPy's and JAX's."""
+    with jax.default_matmul_precision("float32"):
+        return _least_seconds(arrays, device, on_device=product, on_host=product, repeats=repeats)
+
+
 def _least_seconds(
-    a: np.ndarray,
+    arrays: Sequence[np.ndarray],
     device: Device,
     *,
-    on_device: Callable[[Any], Any],
-    on_host: Callable[[Any], Any],
+    on_device: Callable[..., Any],
+    on_host: Callable[..., Any],
     repeats: int = 10,
 ) -> float:
     """The shortest time of a computation: JAX's on the device, or NumPy's where that is a CPU."""
-    compiled, placed = jax.jit(on_device), jax.device_put(a, device)
-    candidates = [lambda: compiled(placed).block_until_ready()]
+    compiled, placed = jax.jit(on_device), jax.device_put(arrays, device)
+    candidates = [lambda: compiled(*placed).block_until_ready()]
     if device.platform == "cpu":
-        candidates.append(lambda: on_host(a))
+        candidates.append(lambda: on_host(*arrays))
     return min(_seconds(candidate) for candidate in candidates for _ in range(repeats))
 
 

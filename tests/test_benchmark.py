@@ -195,6 +195,22 @@ def test_the_limits_are_those_of_a_computer():
     assert 1e9 < measured.matrix_rate < 1e15
 
 
+def test_the_products_alone_are_those_of_a_step(monkeypatch):
+    """Timed by a clock that counts operations, their rate is 1."""
+
+    def count(arrays, device, *, on_device, on_host, repeats):
+        a, b = arrays
+        product = on_host(a, b)  # of [i, k] and [k, j], in whatever order of the axes
+        np.testing.assert_allclose(jax.jit(on_device)(a, b), product, rtol=1e-4)
+        common = math.sqrt(a.size * b.size / product.size)
+        return 2 * product.size * common
+
+    monkeypatch.setattr(limits, "_least_seconds", count)
+    cpu = fn.devices.select_device("cpu")
+    for sizes in [(784, 10), (784, 1), (784, 512, 256, 10)]:
+        assert limits.products_rate(Task(sizes=sizes), cpu) == pytest.approx(1)
+
+
 def test_the_exponent():
     sizes = np.array([15, 30, 60, 240])
     assert measuring.fitted_exponent(sizes, 3 * sizes**1.5) == pytest.approx(1.5)
@@ -266,7 +282,9 @@ RECORDS = {
 
 
 def a_report(records=RECORDS, **parts):
-    workload = Workload(task=SOFTMAX, examples=1000, floor=0.01, contestants=records)
+    workload = Workload(
+        task=SOFTMAX, examples=1000, floor=0.01, products_rate=7e8, contestants=records
+    )
     return Report(about="today", limits=LIMITS, workloads={goals.SOFTMAX: workload}, **parts)
 
 
@@ -280,7 +298,8 @@ def test_the_table_of_a_race():
     assert cells["Equinox"][-2:] == ["void:", "accuracy"]
     assert cells["NumPy by hand"] == ["left", "out:", "killed", "by", "SIGKILL"]
     share = limits.operations((784, 10), 1000) / 0.04 / 1e9  # of the examples that there were
-    assert rows[-1] == f"funcnet's products: {share:.0%} of the matrix rate"
+    expected = f"funcnet's products: {share:.0%} of the matrix rate; the products alone: 70%"
+    assert rows[-1] == expected
 
 
 def test_the_summary_holds_no_void_figure():
@@ -698,7 +717,7 @@ def test_the_readme_shows_the_tables_that_are_printed(request):
     names = [row[0] for row in cells[2 : 2 + len(benchmark.CONTESTANTS) + 2]]
     assert names == [*benchmark.CONTESTANTS, goals.SWEEP, "floor"]
     workloads = {
-        name: Workload(task=task, examples=1, floor=1.0, contestants={})
+        name: Workload(task=task, examples=1, floor=1.0, products_rate=1.0, contestants={})
         for name, task in benchmark.WORKLOADS.items()
     }
     cold = dict.fromkeys(["funcnet", goals.IN_MEMORY], WholeProcess())
