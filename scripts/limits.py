@@ -47,7 +47,11 @@ def matrix_rate(device: Device) -> float:
 
 
 def products_rate(task: Task, device: Device) -> float:
-    """Of a step's products, each measured by itself, with its operands in the caches."""
+    """Of a step's products, each measured by itself, with its operands in the caches.
+
+    Each is a call, whose cost counts where they are small: only those of a large batch of a wide
+    model say what their shapes cost.
+    """
     time_of = functools.partial(_seconds_of_a_product, device=device, repeats=100)
     seconds = 0.0
     for layer, (m, n) in enumerate(itertools.pairwise(task.sizes)):
