@@ -1,11 +1,13 @@
 """When a training is saved, and what of: its checkpoints in a folder, the last few of them.
 
-    OUT/checkpoints/STEP/    a folder each, whole or absent
+    OUT/checkpoints/STEP/      a folder each, whole or absent
+    OUT/checkpoints/STEP.N/    the N-th one more of that step: after a rollback, or a damaged one
 
 Saving happens on a thread of its own while the training goes on, and is paid for in advance: a
 save begins when twenty times as long as the last one took was spent on training.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -42,8 +44,15 @@ class Saved(NamedTuple):
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run's folder, whole or damaged, the newest first."""
-    steps = [path for path in (folder / FOLDER).glob("*") if path.name.isdigit()]
-    return sorted(steps, key=lambda path: int(path.name), reverse=True)
+    paths = (folder / FOLDER).glob("*")
+    named = [path for path in paths if re.fullmatch(r"[0-9]+(\.[0-9]+)?", path.name)]
+    return sorted(named, key=_place, reverse=True)
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """The step of a checkpoint, and how many of that step were written before it."""
+    step, _, count = path.name.partition(".")
+    return int(step), int(count or 0)
 
 
 def newest(folder: Path, say: Callable[[str], None] = lambda line: None) -> Saved | None:
@@ -69,18 +78,19 @@ def newest(folder: Path, say: Callable[[str], None] = lambda line: None) -> Save
 
 
 def write(folder: Path, step: int, tree: Any, record: Mapping[str, Any], *, keep: int) -> None:
-    """Adds a checkpoint, and, once it is whole, removes all but the last `keep` up to it.
+    """Adds a checkpoint, and, once it is whole, removes what it replaces.
+
+    That is all but the last `keep` steps up to its own, and all others of its own step.
 
     Raises:
       OSError: it can't be written; the earlier ones are whole.
     """
-    path = folder / FOLDER / str(step)
-    path.parent.mkdir(exist_ok=True)
-    if path.exists():  # a damaged one, which a run that was resumed has passed over
-        shutil.rmtree(path)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    counts = [count for other, count in map(_place, checkpoints(folder)) if other == step]
+    path = folder / FOLDER / (f"{step}.{counts[0] + 1}" if counts else f"{step}")
     checkpoint.save(path, tree, record=record)
-    up_to_it = [other for other in checkpoints(folder) if int(other.name) <= step]
-    for other in set(checkpoints(folder)) - set(up_to_it[:keep]):
+    earlier = [other for other in checkpoints(folder) if _place(other)[0] < step]
+    for other in set(checkpoints(folder)) - {path, *earlier[: keep - 1]}:
         shutil.rmtree(other, ignore_errors=True)
 
 

@@ -296,6 +296,59 @@ def test_a_save_that_fails_stops_the_run_and_leaves_the_earlier_ones(at, tmp_pat
     assert len(result.history) == len(lines) + 2
 
 
+def write_three(folder, keep=1):
+    """As after a rollback at step 7, three times: the number in each tells which it is."""
+    for number in range(3):
+        saving.write(folder, 7, np.array(number), {"number": number}, keep=keep)
+
+
+def numbers(folder):
+    return [saving.checkpoint.read_record(path)["number"] for path in saving.checkpoints(folder)]
+
+
+def test_a_checkpoint_of_the_same_step_replaces_the_one_before(tmp_path):
+    write_three(tmp_path, keep=3)
+    assert numbers(tmp_path) == [2]
+    saving.write(tmp_path, 10, np.array(3), {"number": 3}, keep=2)
+    saving.write(tmp_path, 9, np.array(4), {"number": 4}, keep=2)  # a resumed run passed 10 over
+    assert numbers(tmp_path) == [4, 2]
+
+
+def test_a_save_that_fails_leaves_the_one_of_its_own_step(tmp_path, monkeypatch):
+    write_three(tmp_path)
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saving.checkpoint, "_write", fail)
+    with pytest.raises(OSError, match=r"No space left on device\. Earlier checkpoints are whole"):
+        saving.write(tmp_path, 7, np.array(3), {"number": 3}, keep=1)
+    assert numbers(tmp_path) == [2]
+
+
+@pytest.mark.parametrize(("name", "path"), [("os.rename", "7.3"), ("shutil.rmtree", "7.2")])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_save_that_is_killed_loses_nothing(name, path, when, tmp_path, monkeypatch):
+    """As the new checkpoint gets its name, and as the old one is removed."""
+    write_three(tmp_path)
+    original = {"os.rename": os.rename, "shutil.rmtree": shutil.rmtree}[name]
+
+    def killed(*args, **options):
+        is_ours = pathlib.Path(args[-1]).name == path
+        if not is_ours or when == "after":
+            original(*args, **options)
+        if is_ours:
+            raise SystemExit
+
+    monkeypatch.setattr(name, killed)
+    with pytest.raises(SystemExit):
+        saving.write(tmp_path, 7, np.array(3), {"number": 3}, keep=1)
+    monkeypatch.undo()
+    assert numbers(tmp_path)[0] == (2 if (name, when) == ("os.rename", "before") else 3)
+    saving.write(tmp_path, 7, np.array(4), {"number": 4}, keep=1)
+    assert numbers(tmp_path) == [4]
+
+
 def test_segments_are_equal_and_cover_the_epoch():
     for params in (10, 10**6, 10**8):
         for count, batch_size in ((60_000, 128), (1437, 32), (7, 7), (10, 3)):
