@@ -9,6 +9,7 @@
 - a path to an `.npz` file with Keras's names, or to a `.csv` file.
 
 Images are flattened; where they are `uint8` they stay so, and the models scale them to [0, 1].
+Vectors become `float32`, whatever they were.
 """
 
 import contextlib
@@ -497,14 +498,14 @@ def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _stored(train: np.ndarray, test: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """`[examples, features]`, both parts alike: intensities as `uint8`, else `float32`."""
+    """`[examples, features]`, both parts alike: intensities of images as `uint8`, else floats."""
     parts = (train, test)
-    if all(part.dtype == np.uint8 or _is_intensities(part) for part in parts):
+    if all(map(_is_intensities, parts)):
         dtype = np.uint8
-    elif any(part.dtype == np.uint8 for part in parts):
+    elif any(part.dtype == np.uint8 and _is_intensities(part) for part in parts):
         raise TypeError(
             f"{source}: expected x_train and x_test of one kind; got {train.dtype} and "
-            f"{test.dtype}. uint8 is scaled to [0, 1], and other numbers are not."
+            f"{test.dtype}. uint8 images are scaled to [0, 1], and other numbers are not."
         )
     else:
         dtype = np.float32

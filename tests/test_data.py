@@ -273,6 +273,15 @@ class TestNpz:
         assert numbers.class_names == ("-2", "3")
         np.testing.assert_array_equal(words.train.targets, numbers.train.targets)
 
+    @pytest.mark.parametrize("dtypes", [("u1", "u1"), ("u1", "f4"), ("i8", "u1"), ("?", "?")])
+    def test_vectors_are_taken_as_they_are(self, npz, dtypes):
+        """Zeros and ones, which a byte holds as well as a float does."""
+        train, test = (RNG.integers(0, 2, size=(40, 3)).astype(dtype) for dtype in dtypes)
+        dataset = npz(x_train=train, y_train=Y, x_test=test, y_test=Y)
+        for ours, theirs in ((dataset.train, train), (dataset.test, test)):
+            assert ours.inputs.dtype == np.float32
+            np.testing.assert_array_equal(ours.inputs, theirs)
+
     @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
     def test_images_are_flattened_and_stay_intensities(self, npz, dtype):
         images = RNG.integers(0, 256, size=(40, 4, 5, 1)).astype(dtype)
@@ -313,7 +322,12 @@ class TestNpz:
                 r"one shape; got \(3,\) in x_train and \(2,\) in x_test",
             ),
             (
-                {"x_train": np.uint8(X), "y_train": Y, "x_test": X, "y_test": Y},
+                {
+                    "x_train": np.zeros((40, 1, 3), np.uint8),
+                    "y_train": Y,
+                    "x_test": X[:, None],
+                    "y_test": Y,
+                },
                 TypeError,
                 "of one kind; got uint8 and float64",
             ),
