@@ -318,10 +318,10 @@ def _read_builder(builder: Any) -> dict[str, Any]:
             f"its features are {dict(features.items())}. Bring the arrays as an .npz file."
         )
     arrays = {"class_names": np.array(features[labels[0]].names)}
-    for split in [s for s in ("train", "test") if s in builder.info.splits]:
-        records = list(builder.as_data_source(split=split))
-        arrays[f"x_{split}"] = np.stack([record[inputs[0]] for record in records])
-        arrays[f"y_{split}"] = np.array([record[labels[0]] for record in records])
+    for part in [part for part in ("train", "test") if part in builder.info.splits]:
+        records = list(builder.as_data_source(split=part))
+        arrays[f"x_{part}"] = np.stack([record[inputs[0]] for record in records])
+        arrays[f"y_{part}"] = np.array([record[labels[0]] for record in records])
     return arrays
 
 
