@@ -1,4 +1,4 @@
-"""What is done where a loss or a parameter stops being finite, and where that was born.
+"""What is done where a loss, a parameter or the optimiser stops being finite, and where that began.
 
 stop       raise, and say: the step, its examples, the parameter, the operation and its line
 skip       such steps change nothing: `training.skip_nonfinite`
@@ -6,22 +6,30 @@ rollback   back to the last good state, and on with half the learning rate
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from funcnet import artifacts, graph
-from funcnet.base import Examples, Params
+from funcnet.base import Examples
 from funcnet.fit import Progress
-from funcnet.training import Apply, Loss, TrainState, TrainStep, is_finite, mean_loss
+from funcnet.training import (
+    Apply,
+    Loss,
+    TrainState,
+    TrainStep,
+    is_finite,
+    is_finite_step,
+    mean_loss,
+)
 
 MOST_HALVINGS = 10
 """How often the learning rate is halved before a run gives up."""
 
 
 class DivergenceError(ArithmeticError):
-    """A loss or a parameter stopped being finite."""
+    """A loss, a parameter or the optimiser's state stopped being finite."""
 
 
 class Birth(NamedTuple):
@@ -59,7 +67,7 @@ def replay(
     for number, start in enumerate(range(0, len(order), batch_size)):
         batch = order[start : start + batch_size]
         after, info = step(state, jax.tree.map(lambda a, batch=batch: a[batch], examples))
-        if not is_finite((info.loss, after.params)):
+        if not is_finite_step(info.loss, after):
             return Birth(step=number, batch=batch, before=state, after=after, loss=float(info.loss))
         state = after
     return None
@@ -68,11 +76,12 @@ def replay(
 def describe(birth: Birth, apply: Apply, loss: Loss, examples: Examples) -> Iterator[str]:
     """The batch, the first parameter and the first operation that are not finite, a line each."""
     yield f"batch: the examples {', '.join(map(str, birth.batch))}"
-    yield f"parameters after it: {_first_leaf(birth.after.params)}"
+    what, tree = _spoilt(birth.after)
+    yield f"{what} after it: {_first_leaf(tree)}"
     x, y = (leaf[birth.batch] for leaf in examples)
     born = graph.trace(mean_loss(apply, loss))(birth.before.params, x, y).first_nonfinite()
     if born is None:
-        yield "first operation: the update of the parameters; the loss and its gradient are finite"
+        yield "first operation: the update; the loss and its gradient are finite"
     else:
         what = "value" if born.phase == "forward" else "derivative"
         where = born.node.source or "an unknown line"
@@ -108,7 +117,7 @@ def make_judge(
 
     def judge(before: Progress, after: Progress, losses: np.ndarray) -> Progress:
         test_loss = after.rows[-1].test_loss if after.epoch > before.epoch else 0.0
-        if policy == "skip" or is_finite((losses, test_loss, after.state.params)):
+        if policy == "skip" or is_finite_step((losses, test_loss), after.state):
             return after
         taken = len(before.losses) * batch_size
         indices = order(before.epoch)[taken : taken + len(losses) * batch_size]
@@ -133,7 +142,8 @@ def _headline(birth: Birth | None, before: Progress, losses: np.ndarray, test_lo
         step, value = (bad[0], losses[bad[0]]) if len(bad) else (len(losses) - 1, test_loss)
         became = f"the loss became {value}"
     elif np.isfinite(birth.loss):
-        step, became = birth.step, "the parameters became infinite or nan"
+        what, _ = _spoilt(birth.after)
+        step, became = birth.step, f"the {what} became infinite or nan"
     else:
         step, became = birth.step, f"the loss became {birth.loss}"
     in_epoch = len(before.losses) + step + 1
@@ -141,8 +151,14 @@ def _headline(birth: Birth | None, before: Progress, losses: np.ndarray, test_lo
     return f"{became} at step {in_epoch} of epoch {before.epoch + 1} (step {in_all} in all)"
 
 
-def _first_leaf(params: Params) -> str:
-    for name, leaf in artifacts.named_leaves(params).items():
+def _spoilt(after: TrainState) -> tuple[str, Any]:
+    """What of a state is named: the parameters, unless the optimiser's state alone isn't finite."""
+    is_optimizer = is_finite(after.params) and not is_finite(after.opt_state)
+    return ("optimiser's state", after.opt_state) if is_optimizer else ("parameters", after.params)
+
+
+def _first_leaf(tree: Any) -> str:
+    for name, leaf in artifacts.named_leaves(tree).items():
         bad = int((~np.isfinite(np.asarray(leaf))).sum())
         if bad:
             return f"{name or 'all'}, {bad:,} of {leaf.size:,} elements not finite"

@@ -166,7 +166,7 @@ def skip_nonfinite(step: TrainStep) -> TrainStep:
     @jax.jit
     def guarded(state: TrainState, batch: Examples) -> tuple[TrainState, StepInfo]:
         after, info = step(state, batch)
-        good = is_finite((info.loss, after.params, after.opt_state))
+        good = is_finite_step(info.loss, after)
         kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
         loss = jnp.where(good, info.loss, jnp.nan)
         return kept._replace(step=after.step), StepInfo(loss=loss)
@@ -182,6 +182,19 @@ def is_finite(tree: Any) -> Bool[Array, ""]:
     Array(False, dtype=bool)
     """
     return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def is_finite_step(loss: Any, after: TrainState) -> Bool[Array, ""]:
+    """Whether steps were finite: their loss, and the state that they led to, the optimiser's too.
+
+    An optimiser's state that is not finite may leave the parameters as they are, for good: where
+    Adam's mean square of the gradients overflows, every update is 0.
+
+    >>> after = TrainState(params=jnp.array(1.0), opt_state=jnp.array(jnp.inf), step=jnp.array(1))
+    >>> is_finite_step(jnp.array(0.5), after)
+    Array(False, dtype=bool)
+    """
+    return is_finite((loss, after))
 
 
 def make_train_epoch(step: TrainStep) -> TrainEpoch:

@@ -32,7 +32,7 @@ def data(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 2)) + 2 * (np.arange(60) % 2)[:, None]
     bad, y = x.copy(), np.arange(60) % 2
     bad[POISON] = 3e38
-    for name, inputs in {"good": x, "bad": bad, "large": 1e18 * x}.items():
+    for name, inputs in {"good": x, "bad": bad, "large": 1e24 * x}.items():
         np.savez(tmp_path / f"{name}.npz", x_train=inputs, y_train=y, x_test=x, y_test=y)
     return tmp_path
 
@@ -85,6 +85,21 @@ def test_an_mlp_that_diverges_in_training_is_traced_to_a_layer(data):
     _, _, leaf, operation = str(error.value).splitlines()
     assert re.match(r"  parameters after it: \d\.(weight|bias), \d+ of \d+ elements not", leaf)
     assert re.search(r"operation: the value of \w+ = .*, models\.py:\d+ in _affine: ", operation)
+
+
+@pytest.mark.parametrize("policy", ["stop", "rollback"])
+def test_an_optimiser_that_overflows_is_named(data, policy):
+    """Adam's mean square of gradients of 1e24: the loss and the parameters stay finite, and fixed.
+
+    No learning rate mends it.
+    """
+    options = {"dataset": str(data / "large.npz"), "optimizer": "adam", "on_nonfinite": policy}
+    with pytest.raises(DivergenceError) as error:
+        quietly(config(data, **options))
+    headline, _, leaf, operation = str(error.value).splitlines()
+    assert headline.startswith("the optimiser's state became infinite or nan at step 1 of epoch 1")
+    assert leaf == "  optimiser's state after it: 0.nu.weight, 4 of 4 elements not finite"
+    assert operation == "  first operation: the update; the loss and its gradient are finite"
 
 
 @pytest.mark.parametrize("segment", [8, 24, 64])
