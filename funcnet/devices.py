@@ -59,7 +59,7 @@ def describe_device(device: Device) -> str:
     'cpu (..., ... cores), JAX ...'
     """
     if device.platform == "cpu":
-        name = f"{platform.machine()}, {os.cpu_count()} cores"
+        name = f"{platform.machine()}, {num_cores()} cores"
     else:
         name = device.device_kind
     return f"{device.platform} ({name}), JAX {jax.__version__}"
@@ -97,13 +97,23 @@ def suit_threads(multiplications: int) -> None:
         _ = os.environ.setdefault("PJRT_NPROC", "1")
 
 
+def num_cores() -> int:
+    """How many cores this process may compute on: fewer than there are, where its affinity says so.
+
+    >>> num_cores() >= 1
+    True
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
 def use_every_core() -> None:
-    """Makes each core of a CPU a JAX device, so that work without a common step is divided.
+    """Makes each core that may be used a JAX device, so that work without a common step is divided.
 
     This holds where JAX has not been used before the call; elsewhere it changes nothing.
     """
     with contextlib.suppress(RuntimeError):  # JAX is in use
-        jax.config.update("jax_num_cpu_devices", os.cpu_count())
+        jax.config.update("jax_num_cpu_devices", num_cores())
 
 
 def across_devices(axis: str) -> tuple[NamedSharding, NamedSharding]:
