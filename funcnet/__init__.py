@@ -51,19 +51,28 @@ __all__ = [
 ]
 
 _LAZY = {
+    "checkpoint": "checkpoint",
+    "gradcheck": "gradcheck",
     "GradientReport": "gradcheck",
     "assert_gradients": "gradcheck",
     "check_gradients": "gradcheck",
+    "graph": "graph",
     "Graph": "graph",
     "trace": "graph",
     "load_model": "trained",
+    "render": "render",
 }
+"""The modules of the names that are imported at their first use, a module's own among them."""
 
 
 def __getattr__(name: str) -> Any:
     """Checking, drawing and runs are half of the import time: imported at their first use."""
-    if name in ("checkpoint", "gradcheck", "graph", "render"):
-        return importlib.import_module(f"funcnet.{name}")
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"funcnet.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
+    module = importlib.import_module(f"funcnet.{_LAZY[name]}")
+    return module if name == _LAZY[name] else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """The names that are imported at their first use too."""
+    return sorted({*globals(), *_LAZY})

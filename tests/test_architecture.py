@@ -110,3 +110,12 @@ def test_importing_the_package_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert printed.stdout.strip() == "[]"
+
+
+def test_a_list_of_names_has_those_that_are_imported_at_their_first_use():
+    code = "import funcnet as fn; print(set(fn.__all__) - set(dir(fn)))"
+    code += "; print({name for name in dir(fn) if not hasattr(fn, name)})"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.split() == ["set()", "set()"]
