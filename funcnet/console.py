@@ -99,9 +99,10 @@ def run_program(
       default: `options -> options` that hold where the command line says nothing, if it names
         others than those of the dataclass.
 
-    What goes wrong is one message on stderr and an exit code: 2 where the arguments are at fault,
-    1 where the world is, 130 after Ctrl-C. Whatever else is raised is a defect of the program, and
-    keeps its traceback.
+    What goes wrong is one message on stderr and an exit code: 2 after a ValueError or a TypeError,
+    which are taken for a fault of the arguments or of the data they name; 1 where the world is at
+    fault: files, the network, a missing package, memory, a loss that is not finite; 130 after
+    Ctrl-C. Whatever else is raised is a defect of the program, and keeps its traceback.
     """
     import tyro
 

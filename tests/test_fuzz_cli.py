@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import pathlib
+import re
 import shutil
 import sys
 
@@ -25,6 +26,12 @@ from funcnet.run import run
 
 SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 EXAMPLES = int(os.environ.get("FUNCNET_FUZZ", "30"))
+
+OURS = re.compile(r"error: .*\S: expected \S.+\n", re.DOTALL)
+"""A message of the program's: what it is about, and what was expected."""
+
+PARSERS = re.compile(r".*\bFor full helptext, \w.*", re.DOTALL)
+"""One of the parser's, in a box."""
 
 NUMBERS = [
     "0",
@@ -172,4 +179,16 @@ def test_every_command_line_ends_well(train, folder, arguments):
         assert err.startswith("error: ")
         assert all(line.startswith("  ") for line in err.rstrip("\n").split("\n")[1:])
     else:
-        assert err
+        assert OURS.fullmatch(err) or PARSERS.fullmatch(err)
+
+
+@pytest.mark.parametrize("defect", [TypeError("unhashable type: 'list'"), ValueError("")])
+def test_what_a_defect_says_is_no_message_of_ours(train, defect, monkeypatch):
+    def run(*args, **options):
+        raise defect
+
+    monkeypatch.setattr(train, "run", run)
+    code, _, err = ended(train.program, [])
+    assert code == 2
+    assert not OURS.fullmatch(err)
+    assert not PARSERS.fullmatch(err)
