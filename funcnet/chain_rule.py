@@ -206,6 +206,8 @@ def softmax_cross_entropy_gradient(
 ) -> Float[Array, "*batch classes"]:
     """`∂/∂z (−log p_y) = p − onehot(y)` with `p = softmax(z)`.
 
+    For a label outside the classes `onehot(y)` is 0; the loss, which is NaN there, has no gradient.
+
     >>> softmax_cross_entropy_gradient(jnp.array([0.0, 0.0]), jnp.array(1))
     Array([ 0.5, -0.5], dtype=float32)
     """

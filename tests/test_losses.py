@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 from funcnet import losses
+from funcnet.chain_rule import LOSS_GRADIENTS
 from funcnet.losses import LOSSES
 
 BINARY = ("binary_cross_entropy", "sigmoid_squared_error")
@@ -107,6 +108,17 @@ def test_a_label_outside_the_classes_is_nan_not_another_class():
     value = losses.softmax_cross_entropy(jnp.zeros([3, 3]), jnp.array([3, -1, 0]))
     assert np.isnan(value[:2]).all()
     np.testing.assert_allclose(value[2], np.log(3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("label", [3, -1])
+def test_a_label_outside_the_classes_has_the_gradients_that_are_documented(label):
+    z, y = jnp.array([1.0, 2.0, 3.0]), jnp.array(label)
+    assert not jax.grad(losses.softmax_cross_entropy)(z, y).any()
+    for name in MULTICLASS:
+        p = softmax64(np.asarray(z, np.float64))
+        g = 2 * p  # onehot(y) is 0
+        expected = p if name == "softmax_cross_entropy" else p * (g - (p * g).sum())
+        np.testing.assert_allclose(LOSS_GRADIENTS[name](z, y), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
