@@ -29,7 +29,7 @@ def squared_error(
     >>> squared_error(jnp.array([1.0, 2.0]), jnp.array([1.0, 5.0]))
     Array([0., 9.], dtype=float32)
     """
-    _check_shapes(predictions, targets)
+    _check_shapes(predictions=predictions, targets=targets)
     return jnp.square(jnp.asarray(predictions) - jnp.asarray(targets))
 
 
@@ -48,7 +48,7 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(jnp.array([0.0, 1e4]), jnp.array([1, 0]))
     Array([6.931e-01, 1.000e+04], dtype=float32)
     """
-    _check_shapes(logits, labels)
+    _check_shapes(logits=logits, labels=labels)
     z = jnp.asarray(logits)
     y = jnp.asarray(labels, z.dtype)
     return y * jnp.logaddexp(0, -z) + (1 - y) * jnp.logaddexp(0, z)
@@ -68,7 +68,7 @@ def softmax_cross_entropy(
     >>> softmax_cross_entropy(jnp.array([[0.0, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
     Array([6.931e-01, 1.000e+04], dtype=float32)
     """
-    _check_shapes(logits, labels, classes=True)
+    _check_shapes(logits=logits, labels=labels, classes=True)
     log_p = log_softmax(logits)
     y = jnp.asarray(labels)[..., None]
     y = jnp.where(y < 0, log_p.shape[-1], y)  # else -1 would mean the last class
@@ -91,6 +91,7 @@ def sigmoid_squared_error(
     >>> sigmoid_squared_error(jnp.array([0.0, 1e4]), jnp.array([1, 0]))
     Array([0.25, 1.  ], dtype=float32)
     """
+    _check_shapes(logits=logits, labels=labels)
     p = sigmoid(logits)
     return squared_error(p, jnp.asarray(labels, p.dtype))
 
@@ -112,7 +113,7 @@ def softmax_squared_error(
     >>> softmax_squared_error(jnp.array([[0.0, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
     Array([0.5, 2. ], dtype=float32)
     """
-    _check_shapes(logits, labels, classes=True)
+    _check_shapes(logits=logits, labels=labels, classes=True)
     p = softmax(logits)
     onehot = jax.nn.one_hot(jnp.asarray(labels), p.shape[-1], dtype=p.dtype)
     return squared_error(p, onehot).sum(axis=-1)
@@ -130,11 +131,19 @@ LOSSES: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
 """The losses, by name."""
 
 
-def _check_shapes(logits: ArrayLike, targets: ArrayLike, *, classes: bool = False) -> None:
-    """Refuses shapes that would broadcast: a loss has one value an example."""
-    shape = jnp.shape(logits)[:-1] if classes else jnp.shape(logits)
-    if jnp.shape(targets) != shape:
+def _check_shapes(*, classes: bool = False, **arrays: ArrayLike) -> None:
+    """Refuses shapes that would broadcast: a loss has one value an example.
+
+    Args:
+      classes: whether the last axis of the outputs counts classes.
+      **arrays: the outputs and the targets, by the names that the caller gave them.
+    """
+    (outputs, output_shape), (targets, target_shape) = (
+        (name, jnp.shape(array)) for name, array in arrays.items()
+    )
+    shape = output_shape[:-1] if classes else output_shape
+    if target_shape != shape:
         raise ValueError(
-            f"targets: expected one an example, shape {shape}, for logits of shape "
-            f"{jnp.shape(logits)}; got shape {jnp.shape(targets)}."
+            f"{targets}: expected one an example, shape {shape}, for {outputs} of shape "
+            f"{output_shape}; got shape {target_shape}."
         )

@@ -106,6 +106,7 @@ def softmax_regression(num_features: Size, num_classes: Size) -> Model:
     Raises:
       ValueError: as `linear`.
     """
+    _check_sizes(num_features=num_features, num_classes=num_classes)
     return linear(num_features, num_outputs=num_classes)
 
 

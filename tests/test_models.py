@@ -100,7 +100,8 @@ def test_sizes_may_be_numpys():
         (lambda: models.mlp([3, 0, 2]), r"sizes\[1\]: expected a positive integer; got 0"),
         (lambda: models.mlp([3, 2], activation="maxout", pieces=0), "pieces: .*got 0"),
         (lambda: models.linear(-1, 2), "num_features: expected a positive integer; got -1"),
-        (lambda: models.softmax_regression(3, True), "num_outputs: .*got True"),
+        (lambda: models.softmax_regression(3, True), "num_classes: .*got True"),
+        (lambda: models.linear(3, 0), "num_outputs: .*got 0"),
     ],
 )
 def test_what_cannot_be_a_model_is_refused(build, message):
