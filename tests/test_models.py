@@ -58,11 +58,17 @@ def test_an_mlp_is_pytorchs(activation):
     np.testing.assert_allclose(model.apply(params, x), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "maxout"])
-def test_the_first_weights_keep_the_size_of_the_signal(activation):
+@pytest.mark.parametrize(
+    ("activation", "pieces"),
+    [
+        *((name, 2) for name in ("relu", "leaky_relu", "elu")),
+        *(("maxout", k) for k in (1, 2, 3, 8)),
+    ],
+)
+def test_the_first_weights_keep_the_size_of_the_signal(activation, pieces):
     """He's argument: the mean square of a layer's output is that of its input."""
     width = 1000
-    model = models.mlp([width, width, width, width], activation=activation)
+    model = models.mlp([width, width, width, width], activation=activation, pieces=pieces)
     *hidden, _ = model.init(jax.random.key(0))
     h = jax.random.normal(jax.random.key(1), [100, width])
     for layer in hidden:
@@ -71,7 +77,18 @@ def test_the_first_weights_keep_the_size_of_the_signal(activation):
         np.testing.assert_allclose(jnp.mean(h**2), 1, rtol=0.1)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("pieces", "mean_square"),
+    [(1, 1), (2, 1), (3, 1 + 3**0.5 / (2 * np.pi)), (4, 1 + 3**0.5 / np.pi)],
+)
+def test_the_scale_of_a_maxout_is_the_closed_form(pieces, mean_square):
+    """The second moment of the largest of k normal numbers; of 1 and 2 it is exactly 1."""
+    scale = models.maxout_scale(pieces)
+    assert scale == pytest.approx(1 / mean_square, rel=1e-11)
+    assert (scale == 1) == (pieces <= 2)
+
+
+@pytest.mark.parametrize("activation", [a for a in models.WEIGHT_SCALES if a != "linear"])
 def test_the_first_weights_have_the_variance_of_the_table(activation):
     hidden, last = models.mlp([400, 300, 200], activation=activation).init(jax.random.key(0))
     scale = models.WEIGHT_SCALES[activation]
