@@ -283,7 +283,7 @@ def make_segments(
       examples: arrays of NumPy on a CPU, else of JAX.
       order: `epoch -> indices`.
       size: at most so many.
-      place: the device or sharding to put them on; by default JAX's first device.
+      place: the device or sharding to put them on; by default JAX's default device.
 
     >>> examples = Examples(inputs=np.eye(3), targets=np.array([3, 4, 5]))
     >>> segments = make_segments(examples, order=lambda epoch: np.array([2, 0, 1]), size=2)
@@ -331,8 +331,9 @@ def evaluate(
     """Loss and right answers of a classifier, over every example, the ragged end included.
 
     Args:
-      apply: `apply(params, inputs) -> logits`.
-      loss: `loss(logits, labels) -> one value an example`.
+      apply: `apply(params, inputs) -> logits`, called on one example, without a batch axis.
+      loss: `loss(logits, labels) -> one value an example`, called likewise. Both are compiled in,
+        as the objects that they are: hand in the same ones again, or it compiles anew.
       params: the parameters.
       examples: inputs and integer labels.
       batch_size: how many examples are taken at once: bounds the memory, changes no count.

@@ -204,6 +204,28 @@ def test_an_evaluation_counts_every_example(count, batch_size):
     np.testing.assert_allclose(result.loss_sum, LOSS(logits, data.targets).sum(), rtol=1e-5)
 
 
+def test_an_evaluation_by_the_same_functions_compiles_once():
+    """And each of them sees one example at a time."""
+    shapes = []
+
+    def apply(params, inputs):
+        shapes.append(("apply", inputs.shape))
+        return MODEL.apply(params, inputs)
+
+    def loss(logits, label):
+        shapes.append(("loss", logits.shape))
+        return LOSS(logits, label)
+
+    def compiled(seed, apply=apply):
+        params, before = MODEL.init(jax.random.key(seed)), evaluate._cache_size()
+        evaluate(apply, loss, params, examples(10, seed=seed), batch_size=4)
+        return evaluate._cache_size() - before
+
+    assert [compiled(0), compiled(1), compiled(2)] == [1, 0, 0]
+    assert set(shapes) == {("apply", (5,)), ("loss", (3,))}
+    assert compiled(0, apply=lambda params, inputs: apply(params, inputs)) == 1
+
+
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_of_nothing_is_refused(batch_size):
     state, data = first_state(optax.sgd(0.1)), examples(6)
