@@ -92,7 +92,7 @@ class TrainConfig:
     ] = None
     """Passes over the training examples."""
     seed: int = 0
-    """Of the first parameters and of the examples' order; the same seed gives the same bits."""
+    """Of the first parameters and of the examples' order; on a CPU the same gives the same bits."""
     device: Annotated[str, _choice(DEVICES)] = "auto"
     """Where to compute; auto takes the accelerator where there is one."""
     data_dir: Annotated[

@@ -1,7 +1,7 @@
 """The host's loop: one compiled epoch after another, each followed by a look at what it learnt.
 
 What the rest of a training depends on is one record, `Progress`: whoever keeps it can go on from
-it, to the same bits.
+it, on a CPU to the same bits.
 """
 
 import functools

@@ -124,7 +124,7 @@ def run(
 
     Args:
       config: what to train, and how; with `resume`, as `workplace.stored_config(folder)` gives it,
-        the run in that folder goes on, to the bits that it would have reached undisturbed.
+        the run in that folder goes on, on a CPU to the bits of an undisturbed one.
       say: takes the lines about the device, the data and the model.
       watch: wraps the epochs, to show them as they pass; called with their number.
       stop: whether to stop, asked every few seconds of computing.
