@@ -8,9 +8,11 @@ Axis names mean the same everywhere: `batch` (one entry an example; may be sever
 """
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -24,6 +26,9 @@ Size: TypeAlias = int | np.integer
 
 Params: TypeAlias = Any
 """A pytree of floating point arrays."""
+
+PathLike: TypeAlias = str | os.PathLike[str]
+"""Where a file or a folder is."""
 
 
 class Model(NamedTuple):
@@ -61,6 +66,15 @@ class Examples(NamedTuple):
 
     inputs: Array | np.ndarray
     targets: Array | np.ndarray
+
+
+def num_params(params: Params) -> int:
+    """How many numbers there are to learn; of `jax.eval_shape`'s leaves too.
+
+    >>> num_params(Linear(weight=jnp.zeros([10, 64]), bias=jnp.zeros(10)))
+    650
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def to_float(

@@ -16,15 +16,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from funcnet.base import PathLike
 from funcnet.files import sync
-
-PathLike: TypeAlias = str | os.PathLike[str]
 
 VERSION = 1
 """Of the form of the folder. Another one is refused."""

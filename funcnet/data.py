@@ -24,12 +24,12 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from funcnet.base import Examples, did_you_mean
+from funcnet.base import Examples, PathLike, did_you_mean
 from funcnet.files import write_whole
 
 MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
@@ -40,8 +40,6 @@ PATIENCE = 8.0
 
 DENSEST = 1032
 """How many bytes deflate, the compression of gzip and zip, can put into one."""
-
-PathLike: TypeAlias = str | os.PathLike[str]
 
 
 class Dataset(NamedTuple):

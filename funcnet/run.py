@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from funcnet import artifacts, saving
-from funcnet.base import Examples, Model, Params
+from funcnet.base import Examples, Model, Params, num_params
 from funcnet.config import FullConfig, TrainConfig
 from funcnet.data import Dataset
 from funcnet.devices import Device, describe_device
@@ -252,7 +252,7 @@ def _segment(setup: Setup, params: Params) -> int:
     return segment_size(
         num_examples=len(setup.dataset.train.targets),
         batch_size=setup.config.batch_size,
-        num_params=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        num_params=num_params(params),
     )
 
 

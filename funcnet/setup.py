@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from funcnet import models
-from funcnet.base import Examples, Model
+from funcnet.base import Examples, Model, num_params
 from funcnet.chain_rule import value_and_gradient
 from funcnet.config import (
     CONSTRUCTORS,
@@ -163,8 +163,7 @@ def _describe_data(config: FullConfig, dataset: Dataset) -> str:
 
 
 def _describe_model(config: FullConfig, model: Model) -> str:
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    count = num_params(jax.eval_shape(model.init, jax.random.key(0)))
     layers = "".join(f" {units}" for units in config.hidden or ())
     activation = f" {config.activation}" if config.activation else ""
     rate = "" if config.sweep is not None else f" learning rate {config.learning_rate:g},"

@@ -1,9 +1,7 @@
 """What a run has learnt, from the folder that it left, for use."""
 
 import json
-import os
 from pathlib import Path
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +10,9 @@ from jaxtyping import Array, Float
 
 from funcnet import artifacts
 from funcnet.activations import sigmoid, softmax
-from funcnet.base import Model, Params
+from funcnet.base import Model, Params, PathLike
 from funcnet.config import FullConfig, TrainConfig, check
 from funcnet.setup import build_model
-
-PathLike: TypeAlias = str | os.PathLike[str]
 
 DECISIVE = ("dataset", "model", "hidden", "activation", "pieces", "target")
 """The options that say what the parameters belong to."""
