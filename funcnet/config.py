@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import optax
 import tyro
@@ -172,8 +172,14 @@ def check(config: TrainConfig) -> None:
         raise ValueError("--pieces: expected only with --activation maxout.")
 
 
-FullConfig: TypeAlias = Any
-"""A `TrainConfig` after `with_defaults`: what its model needs is there, and not `None`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullConfig(TrainConfig):
+    """A `TrainConfig` after `with_defaults`: what every model needs is there."""
+
+    optimizer: str = dataclasses.field()
+    learning_rate: float = dataclasses.field()
+    batch_size: int = dataclasses.field()
+    epochs: int = dataclasses.field()
 
 
 def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
@@ -201,7 +207,7 @@ def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
         "epochs": 30 if small else 20 if is_mlp else 10,
     }
     given = {k: v for k, v in vars(config).items() if v is not None}
-    full: FullConfig = TrainConfig(**{**defaults, **given})
+    full = FullConfig(**{**defaults, **given})
     if full.target is not None and not 0 <= full.target < dataset.num_classes:
         raise ValueError(
             f"--target: expected a class from 0 to {dataset.num_classes - 1} of {full.dataset}; "

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -258,7 +259,8 @@ def _segment(setup: Setup, params: Params) -> int:
 
 def _make_write(config: FullConfig, dataset: Dataset) -> Callable[..., None] | None:
     """What the saver writes: a checkpoint, and the metrics of the epochs behind it."""
-    if config.out is None:
+    folder = config.out
+    if folder is None:
         return None
     write_checkpoint = make_write_checkpoint(config, dataset)
 
@@ -269,7 +271,7 @@ def _make_write(config: FullConfig, dataset: Dataset) -> Callable[..., None] | N
             form=saving.form(progress),
             is_finished=progress.epoch >= config.epochs,
         )
-        write_whole(config.out / "metrics.jsonl", _as_lines(progress.rows))
+        write_whole(folder / "metrics.jsonl", _as_lines(progress.rows))
 
     return write
 
@@ -279,9 +281,10 @@ def _leave(setup: Setup, saver: Saver, whole: Progress, compile_seconds: float) 
     saver.finish()
     if len(whole.losses) or not whole.rows:  # it was resumed within an epoch, or has none behind
         return {}
-    summary = summarise(setup.config, setup.device, whole.rows, compile_seconds)
-    if setup.config.out is not None and not saver.failed:
-        save(setup.config, whole.state.params, whole.rows, summary)
+    config, folder = setup.config, setup.config.out
+    summary = summarise(config, setup.device, whole.rows, compile_seconds)
+    if folder is not None and not saver.failed:
+        save(folder, config, whole.state.params, whole.rows, summary)
     return summary
 
 
@@ -313,7 +316,11 @@ def summarise(
 
 
 def save(
-    config: FullConfig, params: Params, history: Sequence[EpochInfo], summary: dict[str, Any]
+    folder: Path,
+    config: FullConfig,
+    params: Params,
+    history: Sequence[EpochInfo],
+    summary: dict[str, Any],
 ) -> None:
     """Writes the files that a run leaves behind, once all of them could be made."""
     title = f"{config.dataset}, {config.model}"
@@ -324,7 +331,7 @@ def save(
         "summary.json": artifacts.as_json(summary, indent=2),
     }
     for name, content in contents.items():
-        write_whole(config.out / name, content)
+        write_whole(folder / name, content)
 
 
 def _as_lines(history: Sequence[EpochInfo]) -> bytes:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from funcnet import artifacts
 from funcnet.activations import sigmoid, softmax
 from funcnet.base import Model, Params, PathLike
-from funcnet.config import FullConfig, TrainConfig, check
+from funcnet.config import TrainConfig, check
 from funcnet.setup import build_model
 
 DECISIVE = ("dataset", "model", "hidden", "activation", "pieces", "target")
@@ -46,7 +46,7 @@ def load_model(path: PathLike) -> tuple[Model, Params]:
         raise ValueError(f"{file}: expected the parameters of a {config.model}; {error}") from error
 
 
-def load_config(path: PathLike) -> FullConfig:
+def load_config(path: PathLike) -> TrainConfig:
     """What the run that left a folder trained: `DECISIVE` as it was, other options by default.
 
     Raises:
@@ -67,7 +67,7 @@ def load_config(path: PathLike) -> FullConfig:
 
 
 def class_probabilities(
-    config: FullConfig, logits: Float[Array, "batch *classes"]
+    config: TrainConfig, logits: Float[Array, "batch *classes"]
 ) -> dict[str, Float[Array, "batch"]]:
     """The classes that a model of digits tells apart, each with its probabilities.
 
@@ -90,7 +90,7 @@ def _read(file: Path) -> bytes:
         ) from error
 
 
-def _sizes(config: FullConfig, arrays: dict[str, np.ndarray]) -> tuple[int, int]:
+def _sizes(config: TrainConfig, arrays: dict[str, np.ndarray]) -> tuple[int, int]:
     """How many features and classes the first and the last layer have."""
     depth = len(config.hidden or ())
     first, last = ("0.weight", f"{depth}.bias") if depth else ("weight", "bias")

@@ -8,7 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -70,7 +70,7 @@ def occupied(
       ValueError: it holds an unfinished run and this is another one; or the one to go on with has
         other options or other data.
     """
-    folder: Path | None = config.out
+    folder = config.out
     if folder is None:
         yield None
         return
@@ -90,7 +90,8 @@ def occupied(
 
 
 def make_write_checkpoint(config: FullConfig, dataset: Dataset) -> Callable[..., None]:
-    """`write(tree, step=, form=, is_finished=)`: adds a checkpoint to `config.out`."""
+    """`write(tree, step=, form=, is_finished=)`: adds a checkpoint to `config.out`, a folder."""
+    folder = cast(Path, config.out)
     data = functools.cache(lambda: fingerprint(dataset))
 
     def write(tree: Any, *, step: int, form: Any, is_finished: bool) -> None:
@@ -101,7 +102,7 @@ def make_write_checkpoint(config: FullConfig, dataset: Dataset) -> Callable[...,
             "form": form,
             "finished": is_finished,
         }
-        saving.write(config.out, step, tree, record, keep=config.keep)
+        saving.write(folder, step, tree, record, keep=config.keep)
 
     return write
 
