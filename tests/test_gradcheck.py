@@ -1,5 +1,7 @@
 """The gauntlet, and the promises of the report."""
 
+import inspect
+
 import gauntlet
 import jax
 import jax.numpy as jnp
@@ -81,7 +83,6 @@ def test_swapped_leaves_are_named(shape, numbers):
         (ValueError, {"argnums": 3}, "argnums: expected positions among the 1 arguments; got 3"),
         (ValueError, {"order": 3}, "order: expected 1 or 2; got 3"),
         (ValueError, {"rtol": -1.0}, "rtol: expected a number of at least 0"),
-        (TypeError, {"hand": 3}, "hand"),
         (ValueError, {"hand": lambda x: x[:1]}, r"hand: expected shape \(3,\) for x; got \(1,\)"),
     ],
 )
@@ -95,6 +96,15 @@ def test_needs_something_to_differentiate():
         fn.check_gradients(lambda n: n * 1.0, 3)
     with pytest.raises(ValueError, match="function: expected an output with a floating"):
         fn.check_gradients(lambda x: jnp.argmax(x), jnp.arange(3.0))
+
+
+@pytest.mark.parametrize("value", [3, 0, ""])
+def test_needs_functions(value):
+    check = inspect.unwrap(fn.check_gradients)  # as it is outside of the tests: no beartype
+    with pytest.raises(TypeError, match=f"function: expected a function; got {value!r}"):
+        check(value, 1.0)
+    with pytest.raises(TypeError, match=f"hand: expected a function.* or None; got {value!r}"):
+        check(jnp.sin, 1.0, hand=value)
 
 
 def test_assert_gradients_shows_the_report():
