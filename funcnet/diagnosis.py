@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int
 
 WHOLE = ("transposed", "shifted by one element")
 """What is done to a leaf as a whole, though some elements may be the same by it."""
@@ -27,12 +28,12 @@ class Evidence(NamedTuple):
       batch_sizes: numbers of examples that a mean could have been taken over.
     """
 
-    claimed: np.ndarray
-    truth: np.ndarray
-    wrong: np.ndarray
-    x: np.ndarray
-    numbers: np.ndarray
-    whole: np.ndarray
+    claimed: Float64[np.ndarray, "places"]
+    truth: Float64[np.ndarray, "places"]
+    wrong: Bool[np.ndarray, "places"]
+    x: Float64[np.ndarray, "places"]
+    numbers: Int[np.ndarray, "places"]
+    whole: Float64[np.ndarray, "size"]
     shape: tuple[int, ...]
     batch_sizes: Sequence[int] = ()
 
@@ -59,7 +60,11 @@ def looks_like(found: Evidence) -> str:
     return what if what in WHOLE or not where else f"{what} {where}"
 
 
-def explains(guess: np.ndarray, claimed: np.ndarray, truth: np.ndarray) -> bool:
+def explains(
+    guess: Float64[np.ndarray, "places"],
+    claimed: Float64[np.ndarray, "places"],
+    truth: Float64[np.ndarray, "places"],
+) -> bool:
     """Whether a guess leaves no more than a hundredth of the error unexplained."""
     return bool(np.max(abs(claimed - guess)) <= 0.01 * np.max(abs(claimed - truth)))
 

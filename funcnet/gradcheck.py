@@ -8,7 +8,7 @@ which a wrong element is found by bisection.
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
@@ -18,9 +18,10 @@ import numpy as np
 from funcnet import programs, roads
 from funcnet.probe import (
     DIRECTIONS,
-    ELEMENTWISE,
+    SMALL_LEAF,
     Precision,
     Problem,
+    compiled,
     element_slopes,
     lost_slopes,
     precision_of,
@@ -137,6 +138,22 @@ def _check_arguments(
     return tuple(n % len(args) for n in numbers)
 
 
+class Claims(NamedTuple):
+    """The gradients that are to be checked, in float64.
+
+    Attributes:
+      gradient: φ's, as a function of the pieces; None where JAX cannot differentiate φ.
+      claimed: what it says at the point; where it is None, the gradient by hand.
+      hand: the gradient by hand, or None.
+      visible: `jax.grad` with every `stop_gradient` taken out, or None where there is none.
+    """
+
+    gradient: Callable[[roads.Pieces], roads.Vector] | None
+    claimed: roads.Vector
+    hand: roads.Vector | None
+    visible: roads.Vector | None
+
+
 def _first_order(
     function: Callable,
     args: tuple,
@@ -146,6 +163,7 @@ def _first_order(
     rtol: float | None,
     atol: float | None,
 ) -> GradientReport:
+    """The report on the gradient: first in float64, then in the dtypes of the arguments."""
     at = roads.point(function, args, numbers)
     if not at.vector.size:
         return _without_numbers(at)
@@ -158,38 +176,48 @@ def _first_order(
     precision = precision_of(function, at, onto)
     with precision.context():
         problem = problem_at(function, at, onto, precision, rtol, atol, rng)
-        gradient_at = _reverse(problem)
-        reverse = None if gradient_at is None else gradient_at(problem.pieces)
-        by_hand = None if hand is None else _by_hand(hand, problem, precision)
-        claimed = by_hand if reverse is None else reverse
-        if claimed is None:
-            raise ValueError(
-                "function: expected one that jax.grad can differentiate, or hand= to be checked."
-            )
-        visible = None if reverse is None else _visible_gradient(problem)
-        looks = [_look(problem, leaf, claimed, visible, rng) for leaf in at.leaves if leaf.size]
-        found = [judge_leaf(problem, look, claimed, by_hand) for look in looks]
-        found = name_swaps(looks, found, claimed, by_hand)
-        if reverse is not None:
-            found = _hold_forward(problem, looks, found, claimed, rng)
-        moved = np.zeros_like(claimed) if gradient_at is None else _moved(gradient_at, at, rng)
-    own = _own_gradients(function, hand, at, onto, reverse is not None)
-    found = iter(
-        hold_own_precision(problem, report, look.leaf, claimed, own, moved)
-        for report, look in zip(found, looks, strict=True)
+        claims = _claims(problem, hand, precision)
+        looks = [_look(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size]
+        reports = _reports(problem, looks, claims, rng)
+        moved = _moved(claims, at, rng)
+    own = _own_gradients(function, hand, at, onto, claims)
+    held = (
+        hold_own_precision(problem, report, look.leaf, claims.claimed, own, moved)
+        for report, look in zip(reports, looks, strict=True)
     )
-    leaves = tuple(next(found) if leaf.size else skipped(leaf) for leaf in at.leaves)
-    return GradientReport(
-        verdict=whole(leaves), leaves=leaves, remarks=_remarks(looks, reverse is not None)
-    )
+    leaves = tuple(next(held) if leaf.size else skipped(leaf) for leaf in at.leaves)
+    return GradientReport(verdict=whole(leaves), leaves=leaves, remarks=_remarks(looks, claims))
 
 
-def _remarks(looks: list[Look], differentiable: bool) -> tuple[str, ...]:
+def _claims(problem: Problem, hand: Callable | None, precision: Precision) -> Claims:
+    gradient = _reverse(problem)
+    by_hand = None if hand is None else _by_hand(hand, problem, precision)
+    claimed = by_hand if gradient is None else gradient(problem.pieces)
+    if claimed is None:
+        raise ValueError(
+            "function: expected one that jax.grad can differentiate, or hand= to be checked."
+        )
+    visible = None if gradient is None else _visible_gradient(problem)
+    return Claims(gradient=gradient, claimed=claimed, hand=by_hand, visible=visible)
+
+
+def _reports(
+    problem: Problem, looks: list[Look], claims: Claims, rng: np.random.Generator
+) -> list[LeafReport]:
+    """The verdicts on the leaves in float64."""
+    reports = [judge_leaf(problem, look, claims.claimed, claims.hand) for look in looks]
+    reports = name_swaps(looks, reports, claims.claimed, claims.hand)
+    if claims.gradient is None:
+        return reports
+    return _hold_forward(problem, looks, reports, claims.claimed, rng)
+
+
+def _remarks(looks: list[Look], claims: Claims) -> tuple[str, ...]:
     remarks = []
     hidden = ", ".join(look.leaf.path for look in looks if look.hidden.any())
     if hidden:
         remarks.append(f"this function hides part of its derivative at {hidden}: stop_gradient")
-    if not differentiable:
+    if claims.gradient is None:
         remarks.append("jax.grad cannot differentiate this function: by hand and numerical only")
     return tuple(remarks)
 
@@ -203,10 +231,10 @@ def _without_numbers(at: roads.Point) -> GradientReport:
     return GradientReport(verdict="pass", leaves=tuple(map(skipped, at.leaves)))
 
 
-def _reverse(problem: Problem) -> Callable[[Any], np.ndarray] | None:
+def _reverse(problem: Problem) -> Callable[[roads.Pieces], roads.Vector] | None:
     """`jax.grad` of φ; in forward mode where reverse mode cannot (a while loop)."""
     tries = [jax.jit(jax.grad(problem.phi)), jax.grad(problem.phi)]
-    if len(problem.at.vector) <= ELEMENTWISE:
+    if len(problem.at.vector) <= SMALL_LEAF:
         tries.append(jax.jacfwd(problem.phi))
     for gradient in tries:
         try:
@@ -217,43 +245,35 @@ def _reverse(problem: Problem) -> Callable[[Any], np.ndarray] | None:
     return None
 
 
-def _moved(
-    gradient_at: Callable[[Any], np.ndarray], at: roads.Point, rng: np.random.Generator
-) -> np.ndarray:
+def _moved(claims: Claims, at: roads.Point, rng: np.random.Generator) -> roads.Vector:
     """By how much the gradient moves when the numbers are rounded to the dtypes of their leaves."""
+    if claims.gradient is None:
+        return np.zeros_like(at.vector)
     epsilon = np.concatenate([np.full(leaf.size, leaf.epsilon) for leaf in at.leaves])
-    here = gradient_at(at.pieces())
+    here = claims.gradient(at.pieces())
     with np.errstate(invalid="ignore"):
         moved = [
-            abs(gradient_at(at.pieces(1 + epsilon * rng.choice([-1.0, 1.0], len(epsilon)))) - here)
-            for _ in range(2)
+            abs(claims.gradient(at.pieces(1 + epsilon * signs)) - here)
+            for signs in rng.choice([-1.0, 1.0], [2, len(epsilon)])
         ]
     return np.maximum(*moved)
 
 
-def _vector(pieces: Any) -> np.ndarray:
+def _vector(pieces: Any) -> roads.Vector:
     return np.concatenate([np.asarray(piece, np.float64) for piece in pieces])
 
 
-def _compiled(function: Callable, args: tuple) -> Any:
-    """What a function returns, compiled if it can be: a compilation an operation takes longer."""
-    try:
-        return jax.jit(function)(*args)
-    except roads.UNTRACEABLE:
-        return function(*args)
-
-
-def _by_hand(hand: Callable, problem: Problem, precision: Precision) -> np.ndarray:
+def _by_hand(hand: Callable, problem: Problem, precision: Precision) -> roads.Vector:
     """The gradient by hand in float64, or in its own precision where it cannot."""
     at = problem.at
     try:
-        gradient = _compiled(hand, roads.arguments(at, problem.pieces, wide=precision.wide))
+        _, gradient = compiled(hand, *roads.arguments(at, problem.pieces, wide=precision.wide))
     except TypeError:
-        gradient = _compiled(hand, roads.arguments(at, problem.pieces, wide=False))
+        _, gradient = compiled(hand, *roads.arguments(at, problem.pieces, wide=False))
     return _hand_vector(at, gradient)
 
 
-def _hand_vector(at: roads.Point, gradient: Any) -> np.ndarray:
+def _hand_vector(at: roads.Point, gradient: Any) -> roads.Vector:
     """A gradient by hand as a vector; for `argnums=(0,)` it may come in a tuple of one."""
     if len(at.argnums) == 1 and isinstance(gradient, tuple) and len(gradient) == 1:
         structure = jax.tree.structure(at.args[at.argnums[0]])
@@ -262,7 +282,7 @@ def _hand_vector(at: roads.Point, gradient: Any) -> np.ndarray:
     return roads.as_vector(at, gradient, "hand")
 
 
-def _visible_gradient(problem: Problem) -> np.ndarray | None:
+def _visible_gradient(problem: Problem) -> roads.Vector | None:
     """The gradient with every `stop_gradient` taken out; None where there is none."""
     try:
         program = jax.make_jaxpr(problem.phi)(problem.pieces)
@@ -275,22 +295,16 @@ def _visible_gradient(problem: Problem) -> np.ndarray | None:
         return None
 
 
-def _look(
-    problem: Problem,
-    leaf: roads.Leaf,
-    claimed: np.ndarray,
-    visible: np.ndarray | None,
-    rng: np.random.Generator,
-) -> Look:
+def _look(problem: Problem, leaf: roads.Leaf, claims: Claims, rng: np.random.Generator) -> Look:
     """The slopes of a leaf's elements: of all, or of a sample and what bisection suspects."""
-    if leaf.size <= ELEMENTWISE:
+    claimed, visible = claims.claimed, claims.visible
+    if leaf.size <= SMALL_LEAF:
         places = leaf.start + np.arange(leaf.size)
         checked = "every element"
     else:
         sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
-        places = np.union1d(
-            sample, suspects(problem, leaf, claimed if visible is None else visible, rng)
-        )
+        suspected = suspects(problem, leaf, claimed if visible is None else visible, rng)
+        places = np.union1d(sample, suspected)
         checked = f"{DIRECTIONS} directions, {len(places)} elements"
     slopes = element_slopes(problem, leaf, places, claimed)
     hidden = np.zeros(len(places), bool)
@@ -304,7 +318,7 @@ def _hold_forward(
     problem: Problem,
     looks: list[Look],
     reports: list[LeafReport],
-    claimed: np.ndarray,
+    claimed: roads.Vector,
     rng: np.random.Generator,
 ) -> list[LeafReport]:
     """Forward mode along a direction against reverse mode, leaf by leaf: `J v` and `g · v`.
@@ -313,8 +327,10 @@ def _hold_forward(
     """
     at = problem.at
     v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
-    lost = np.concatenate([lost_slopes(problem, leaf) for leaf in at.leaves if leaf.size])
     forward = _forward_along(problem, v)
+    if forward is None:
+        return reports
+    lost = np.concatenate([lost_slopes(problem, leaf) for leaf in at.leaves if leaf.size])
 
     def off(low: int, high: int) -> bool:
         terms, rounding = claimed[low:high] * v[low:high], np.linalg.norm(lost[low:high])
@@ -326,28 +342,18 @@ def _hold_forward(
         if report.verdict not in ("match", "kink") or not off(low, high):
             return report
         place = _bisected(off, low, high)
-        slopes = element_slopes(problem, look.leaf, np.array([place]), claimed)
-        forward_gradient = claimed.copy()
-        forward_gradient[place] = forward(place, place + 1) / v[place]
-        found = finding(
-            look.leaf,
-            place,
-            {"jax.grad": forward_gradient},
-            numerical=float(slopes.value[0]),
-            bar=float(slopes.bar[0]),
-            road="forward mode",
-        )
-        looks = "forward mode differs from reverse mode"
-        return report._replace(verdict="wrong", looks_like=looks, findings=(found,))
+        by_forward = claimed.copy()
+        by_forward[place] = forward(place, place + 1) / v[place]
+        return _forward_differs(problem, look.leaf, report, place, claimed, by_forward)
 
-    try:
-        return [held(look, report) for look, report in zip(looks, reports, strict=True)]
-    except roads.UNTRACEABLE:
-        return reports
+    return [held(look, report) for look, report in zip(looks, reports, strict=True)]
 
 
-def _forward_along(problem: Problem, v: np.ndarray) -> Callable[[int, int], float]:
-    """`(low, high) -> J v`, in forward mode, v cut to `low ≤ place < high`."""
+def _forward_along(problem: Problem, v: roads.Vector) -> Callable[[int, int], float] | None:
+    """`(low, high) -> J v` in forward mode, v cut to `low ≤ place < high`; None where it has none.
+
+    A function whose `custom_vjp` tells no derivative for it, for example.
+    """
 
     def slope(v: Any, low: Any, high: Any) -> Any:
         places = jnp.arange(len(v))
@@ -355,15 +361,37 @@ def _forward_along(problem: Problem, v: np.ndarray) -> Callable[[int, int], floa
         tangents = tuple(v[leaf.places] for leaf in problem.at.leaves)
         return jax.jvp(problem.phi, (problem.pieces,), (tangents,))[1]
 
-    on_device, compiled = jnp.asarray(v, jnp.float64), jax.jit(slope)
+    direction = jnp.asarray(v, jnp.float64)
+    try:
+        slope, _ = compiled(slope, direction, 0, len(v))
+    except roads.UNTRACEABLE:
+        return None
+    return lambda low, high: float(slope(direction, low, high))
 
-    def forward(low: int, high: int) -> float:
-        try:
-            return float(compiled(on_device, low, high))
-        except jax.errors.ConcretizationTypeError:
-            return float(slope(on_device, low, high))
 
-    return forward
+def _forward_differs(
+    problem: Problem,
+    leaf: roads.Leaf,
+    report: LeafReport,
+    place: int,
+    claimed: roads.Vector,
+    by_forward: roads.Vector,
+) -> LeafReport:
+    """The record of a leaf whose gradient in forward mode differs at a place."""
+    slopes = element_slopes(problem, leaf, np.array([place]), claimed)
+    found = finding(
+        leaf,
+        place,
+        {"jax.grad": by_forward},
+        slope=float(slopes.value[0]),
+        bar=float(slopes.bar[0]),
+        road="forward mode",
+    )
+    return report._replace(
+        verdict="wrong",
+        looks_like="forward mode differs from reverse mode",
+        findings=(found,),
+    )
 
 
 def _bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
@@ -379,24 +407,30 @@ def _bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
 
 
 def _own_gradients(
-    function: Callable, hand: Callable | None, at: roads.Point, onto: list, differentiable: bool
-) -> dict[str, np.ndarray]:
+    function: Callable,
+    hand: Callable | None,
+    at: roads.Point,
+    onto: roads.Cotangents,
+    claims: Claims,
+) -> dict[str, roads.Vector]:
     """The gradients as the caller gets them, in the dtypes of the arguments."""
     if all(leaf.dtype in (np.float64, np.complex128) for leaf in at.leaves if leaf.size):
         return {}
-    own = {}
     args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, at.args)
     with roads.own_precision():
-        if differentiable:
-            try:
-                slope = jax.grad(
-                    lambda *args: roads.project(function(*args), onto), at.argnums, allow_int=True
-                )
-                gradient = _compiled(slope, args)
-                gradient = gradient[0] if len(at.argnums) == 1 else gradient
-                own["jax.grad"] = roads.as_vector(at, gradient, "jax.grad")
-            except roads.UNTRACEABLE:
-                pass
-        if hand is not None:
-            own["hand"] = _hand_vector(at, _compiled(hand, args))
-    return own
+        by_jax = None if claims.gradient is None else _own_reverse(function, at, onto, args)
+        by_hand = None if hand is None else _hand_vector(at, compiled(hand, *args)[1])
+    gradients = {"jax.grad": by_jax, "hand": by_hand}
+    return {road: gradient for road, gradient in gradients.items() if gradient is not None}
+
+
+def _own_reverse(
+    function: Callable, at: roads.Point, onto: roads.Cotangents, args: tuple
+) -> roads.Vector | None:
+    """`jax.grad` in the dtypes of the arguments; None where only forward mode can: a while loop."""
+    slope = jax.grad(lambda *args: roads.project(function(*args), onto), at.argnums, allow_int=True)
+    try:
+        _, gradient = compiled(slope, *args)
+    except roads.UNTRACEABLE:
+        return None
+    return roads.as_vector(at, gradient[0] if len(at.argnums) == 1 else gradient, "jax.grad")

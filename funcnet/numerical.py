@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int
 
 RATIO = 8.0
 """How much smaller each step is than the one before."""
@@ -32,22 +32,22 @@ class Slopes(NamedTuple):
       floor: the noise over the largest step: a slope below it cannot be seen.
     """
 
-    value: np.ndarray
-    bar: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    kink: np.ndarray
-    steepest: np.ndarray
-    floor: np.ndarray
+    value: Float64[np.ndarray, "lines"]
+    bar: Float64[np.ndarray, "lines"]
+    left: Float64[np.ndarray, "lines"]
+    right: Float64[np.ndarray, "lines"]
+    kink: Bool[np.ndarray, "lines"]
+    steepest: Float64[np.ndarray, "lines"]
+    floor: Float64[np.ndarray, "lines"]
 
 
-def steps(first: int, count: int) -> Float64[np.ndarray, "steps"]:
-    """`count` steps from `2⁻ᶠⁱʳˢᵗ` down.
+def steps(exponent: int, count: int) -> Float64[np.ndarray, "steps"]:
+    """So many steps, the first `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`.
 
     >>> steps(4, 3)
     array([0.0625    , 0.0078125 , 0.00097656])
     """
-    return 2.0**-first / RATIO ** np.arange(count)
+    return 2.0**-exponent / RATIO ** np.arange(count)
 
 
 def extrapolate(
@@ -100,8 +100,14 @@ def extrapolate(
     )
 
 
-def _sides(left: np.ndarray, right: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The slopes of both sides at these steps; at a jump those of the side without it.
+def _sides(
+    left: Float64[np.ndarray, "lines steps"],
+    right: Float64[np.ndarray, "lines steps"],
+    level: Int[np.ndarray, "lines"],
+) -> tuple[Float64[np.ndarray, "lines"], Float64[np.ndarray, "lines"]]:
+    """The slopes of both sides, each line's at the step of its level.
+
+    At a jump both are the slope of the side without it; NaN where both sides jump.
 
     The slope over a jump grows as the step shrinks, by 8.
     """
@@ -118,26 +124,22 @@ def _sides(left: np.ndarray, right: np.ndarray, level: np.ndarray) -> tuple[np.n
 
 def _smallest_bar(
     column: Float64[np.ndarray, "lines steps"],
-    rounding: Float64[np.ndarray, "lines steps"],
+    noise_of_slope: Float64[np.ndarray, "lines steps"],
 ) -> tuple[Float64[np.ndarray, "lines"], Float64[np.ndarray, "lines"]]:
     """The entry with the smallest error bar, of the tableau that begins with this column.
 
     A derivative is a limit: an entry that the differences of smaller steps contradict has a kink
     within its own, and the contradiction for its bar.
     """
-    plain = column
-    coarser = abs(np.diff(plain, axis=1, prepend=np.inf)) + rounding
-    finer = abs(np.diff(plain, axis=1, append=np.inf)) + rounding
-    finer[:, :-1] += rounding[:, 1:]
-    plain_bar = np.fmin(coarser, finer)
+    plain, plain_bar = column, _plain_bar(column, noise_of_slope)
     values, bars = [], []
     for order in range(1, 4):
         weight = RATIO ** (2 * order)
         finer = (weight * column[:, 1:] - column[:, :-1]) / (weight - 1)
         spread = abs(column[:, 1:] - column[:, :-1])
         for value, bar in [
-            (column[:, 1:], spread + rounding[:, order:]),
-            (finer, _spread(finer, column) + 2 * rounding[:, order:]),
+            (column[:, 1:], spread + noise_of_slope[:, order:]),
+            (finer, _spread(finer, column) + 2 * noise_of_slope[:, order:]),
         ]:
             values.append(value)
             bars.append(np.maximum(bar, _contradiction(value, plain, plain_bar, order)))
@@ -151,20 +153,37 @@ def _smallest_bar(
     return values[lines, best], bars[lines, best]
 
 
+def _plain_bar(
+    plain: Float64[np.ndarray, "lines steps"], noise_of_slope: Float64[np.ndarray, "lines steps"]
+) -> Float64[np.ndarray, "lines steps"]:
+    """How far a central difference may be off: by its distance from a neighbour's, and the noise.
+
+    Of its two neighbours the closer decides.
+    """
+    before = abs(np.diff(plain, axis=1, prepend=np.inf)) + noise_of_slope
+    after = abs(np.diff(plain, axis=1, append=np.inf)) + noise_of_slope
+    after[:, :-1] += noise_of_slope[:, 1:]
+    return np.fmin(before, after)
+
+
 def _contradiction(
-    value: np.ndarray, plain: np.ndarray, plain_bar: np.ndarray, order: int
-) -> np.ndarray:
+    value: Float64[np.ndarray, "lines left"],
+    plain: Float64[np.ndarray, "lines steps"],
+    plain_bar: Float64[np.ndarray, "lines steps"],
+    order: int,
+) -> Float64[np.ndarray, "lines left"]:
     """By how much the differences of smaller steps exclude a value, beyond their own bars."""
-    steps = plain.shape[1]
     excess = np.zeros_like(value)
-    for smaller in range(order + 1, steps):
+    for smaller in range(order + 1, plain.shape[1]):
         coarser = slice(0, smaller - order)
         gap = abs(value[:, coarser] - plain[:, [smaller]]) - plain_bar[:, [smaller]]
         excess[:, coarser] = np.fmax(excess[:, coarser], gap)
     return excess
 
 
-def _spread(finer: np.ndarray, column: np.ndarray) -> np.ndarray:
+def _spread(
+    finer: Float64[np.ndarray, "lines left"], column: Float64[np.ndarray, "lines steps"]
+) -> Float64[np.ndarray, "lines left"]:
     """What an extrapolated value differs by from what it was made of, and from its neighbour.
 
     The first has no neighbour, and the bar of a value that is not extrapolated.
@@ -176,14 +195,14 @@ def _spread(finer: np.ndarray, column: np.ndarray) -> np.ndarray:
 
 
 def _kinks(
-    jump: Float64[np.ndarray, "lines steps"], rounding: Float64[np.ndarray, "lines steps"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Whether `right − left` stays as the step shrinks, and the step that shows it.
+    jump: Float64[np.ndarray, "lines steps"], noise_of_slope: Float64[np.ndarray, "lines steps"]
+) -> tuple[Bool[np.ndarray, "lines"], Int[np.ndarray, "lines"]]:
+    """Whether `right − left` stays as the step shrinks, and the number of the step that shows it.
 
     Over a curve it shrinks with the step, by 8; over a kink it stays. The smallest step at which
     the jump is well above the noise decides.
     """
-    clear = np.isfinite(jump) & (abs(jump) > 20 * rounding)
+    clear = np.isfinite(jump) & (abs(jump) > 20 * noise_of_slope)
     last = jump.shape[1] - 1
     level = np.where(clear.any(axis=1), last - np.argmax(clear[:, ::-1], axis=1), last)
     lines = np.arange(len(jump))

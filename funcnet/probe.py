@@ -5,17 +5,19 @@ computed once for many lines. Lines are evaluated in compiled batches; a functio
 batched, or compiled, one by one.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float64, Int, Shaped
 
 from funcnet import numerical, programs, roads
 
-ELEMENTWISE = 2048
+SMALL_LEAF = 2048
 """A leaf of at most so many numbers is looked at element by element."""
 DIRECTIONS = 3
 """In so many random directions a larger one is."""
@@ -23,7 +25,6 @@ LINES = 64
 """At most so many lines are evaluated at once,"""
 NUMBERS = 2**23
 """and fewer where an array of them would have more numbers than this."""
-
 
 COARSE = 1e-10
 """A relative precision beyond this is not that of float64."""
@@ -49,6 +50,21 @@ PRECISIONS = (
 """From what changes least about the function to what it can always take."""
 
 
+Elements: TypeAlias = Float64[np.ndarray, "places"]
+"""A number for each of the places of the vector that are looked at."""
+
+ValuesAlong: TypeAlias = Callable[
+    [
+        roads.Vector,
+        Int[np.ndarray, "lines"],
+        Int[np.ndarray, "lines"],
+        Float64[np.ndarray, "lines"],
+    ],
+    Float64[np.ndarray, "lines"],
+]
+"""`(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ place < high`: a value a line."""
+
+
 class Problem(NamedTuple):
     """A function seen as `φ: ℝⁿ → ℝ` at a point, and what its values are worth.
 
@@ -56,21 +72,21 @@ class Problem(NamedTuple):
       at: the point.
       phi: the function of the point's pieces, an array of float64 a leaf.
       pieces: where it is looked at.
-      values: `(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ place < high`, a value a line.
+      values: φ along lines.
       middle: `φ(x)`.
       noise: the noise of a value, measured.
       rounding: as much of it as rounding alone explains.
       epsilon: the relative precision that the function computes in.
       resolution: the one that the values along lines are computed in.
-      rtol: the relative difference that is none.
+      rtol: the relative difference that counts as none.
       atol: the absolute one.
       held: the shapes of the arrays that the function holds, beside its arguments.
     """
 
     at: roads.Point
-    phi: Callable[[Sequence[Any]], Any]
-    pieces: tuple[Any, ...]
-    values: Callable[..., np.ndarray]
+    phi: Callable[[roads.Pieces], Any]
+    pieces: roads.Pieces
+    values: ValuesAlong
     middle: float
     noise: float
     rounding: float
@@ -81,7 +97,7 @@ class Problem(NamedTuple):
     held: set[tuple[int, ...]]
 
 
-def precision_of(function: Callable, at: roads.Point, onto: Sequence[np.ndarray]) -> Precision:
+def precision_of(function: Callable, at: roads.Point, onto: roads.Cotangents) -> Precision:
     """The first precision that the function takes its arguments in.
 
     Before the others, one in which it can be differentiated, and computes finely.
@@ -90,7 +106,7 @@ def precision_of(function: Callable, at: roads.Point, onto: Sequence[np.ndarray]
     for precision in PRECISIONS:
         with precision.context():
             try:
-                phi, _ = _compiled(_scalar(function, at, onto, precision), at.pieces())
+                phi, _ = compiled(_scalar(function, at, onto, precision), at.pieces())
             except roads.UNTRACEABLE:
                 continue
             coarse = _read(phi, at).precision > COARSE
@@ -111,7 +127,7 @@ def _is_differentiable(phi: Callable, at: roads.Point) -> bool:
 def problem_at(
     function: Callable,
     at: roads.Point,
-    onto: Sequence[np.ndarray],
+    onto: roads.Cotangents,
     precision: Precision,
     rtol: float | None,
     atol: float | None,
@@ -119,9 +135,9 @@ def problem_at(
 ) -> Problem:
     """The problem, under the configuration of its precision."""
     pieces = at.pieces()
-    phi, middle = _compiled(_scalar(function, at, onto, precision), pieces)
+    phi, middle = compiled(_scalar(function, at, onto, precision), pieces)
     epsilon, width, held = _read(phi, at)
-    fine, middle, rounding, resolution = _finely(phi, pieces, middle, epsilon)
+    fine, middle, rounding, resolution = _finely(phi, pieces, float(middle), epsilon)
     blocks = _blocks(at.leaves)
     values = _values_along(fine, at, pieces, blocks, int(np.clip(NUMBERS // width, 1, LINES)))
     measured = max(_noise(values, at, block, resolution, rng) for block in blocks)
@@ -142,8 +158,8 @@ def problem_at(
 
 
 def _scalar(
-    function: Callable, at: roads.Point, onto: Sequence[np.ndarray], precision: Precision
-) -> Callable[[Sequence[Any]], Any]:
+    function: Callable, at: roads.Point, onto: roads.Cotangents, precision: Precision
+) -> Callable[[roads.Pieces], Any]:
     def phi(pieces: Sequence[Any]) -> Any:
         outputs = function(*roads.arguments(at, pieces, wide=precision.wide))
         return roads.project(outputs, onto).astype(jnp.float64)
@@ -151,13 +167,18 @@ def _scalar(
     return phi
 
 
-def _compiled(phi: Callable, pieces: Sequence[Any]) -> tuple[Callable, float]:
-    """φ compiled, if it can be, and its value."""
-    compiled = jax.jit(phi)
+def compiled(function: Callable, *args: Any) -> tuple[Callable, Any]:
+    """A function as it can be called, compiled if it can be, and what it returns.
+
+    >>> _, value = compiled(lambda x: x if x > 0 else -x, -2.0)
+    >>> value
+    2.0
+    """
     try:
-        return compiled, float(compiled(pieces))
+        quick = jax.jit(function)
+        return quick, quick(*args)
     except roads.UNTRACEABLE:
-        return phi, float(phi(pieces))
+        return function, function(*args)
 
 
 class Read(NamedTuple):
@@ -181,7 +202,7 @@ def _read(phi: Callable, at: roads.Point) -> Read:
 
 
 def _finely(
-    phi: Callable, pieces: Sequence[Any], middle: float, epsilon: float
+    phi: Callable, pieces: roads.Pieces, middle: float, epsilon: float
 ) -> tuple[Callable, float, float, float]:
     """φ for values along lines, in float64 throughout; its value, its rounding and its precision.
 
@@ -215,28 +236,16 @@ def _blocks(leaves: Sequence[roads.Leaf]) -> list[range]:
         room -= leaf.size
         if room < 0:
             blocks.append(range(number, number))
-            room = ELEMENTWISE - leaf.size
+            room = SMALL_LEAF - leaf.size
         blocks[-1] = range(blocks[-1].start, number + 1)
     return blocks
 
 
 def _values_along(
-    phi: Callable,
-    at: roads.Point,
-    pieces: Sequence[Any],
-    blocks: Sequence[range],
-    chunk: int,
-) -> Callable[..., np.ndarray]:
-    """`(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ place < high`: batched if it can be."""
-
-    def value(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
-        moved = list(pieces)
-        for number in block:
-            leaf = at.leaves[number]
-            places = jnp.arange(leaf.start, leaf.start + leaf.size)
-            inside = (low <= places) & (places < high)
-            moved[number] = pieces[number] + jnp.where(inside, t * v[leaf.places], 0.0)
-        return phi(moved)
+    phi: Callable, at: roads.Point, pieces: roads.Pieces, blocks: Sequence[range], chunk: int
+) -> ValuesAlong:
+    """φ along lines: in compiled batches if it can be, else line by line."""
+    value = functools.partial(_value_along, phi, at, pieces)
 
     def batch(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
         return jax.vmap(lambda *line: value(block, v, *line))(low, high, t)
@@ -250,19 +259,18 @@ def _values_along(
         (1, single),
     ]
 
-    def values(v: np.ndarray, low: np.ndarray, high: np.ndarray, t: np.ndarray) -> np.ndarray:
+    def values(
+        v: roads.Vector,
+        low: Int[np.ndarray, "lines"],
+        high: Int[np.ndarray, "lines"],
+        t: Float64[np.ndarray, "lines"],
+    ) -> Float64[np.ndarray, "lines"]:
         (block,) = [b for b in blocks if at.leaves[b.start].start <= low.min() < _end(at, b)]
         direction = jnp.asarray(v, jnp.float64)
         while True:
             size, way = ways[0]
-            rest = -len(t) % size
-            lines = [np.concatenate([side, np.repeat(side[-1:], rest)]) for side in (low, high, t)]
             try:
-                done = [
-                    way(block, direction, *(jnp.asarray(side[i : i + size]) for side in lines))
-                    for i in range(0, len(t) + rest, size)
-                ]
-                return np.concatenate([np.asarray(part) for part in done])[: len(t)]
+                return _in_chunks(size, functools.partial(way, block, direction), low, high, t)
             except roads.UNTRACEABLE:
                 if len(ways) == 1:
                     raise
@@ -271,17 +279,48 @@ def _values_along(
     return values
 
 
+def _value_along(
+    phi: Callable,
+    at: roads.Point,
+    pieces: roads.Pieces,
+    block: range,
+    v: Float64[Array, "n"],
+    low: Any,
+    high: Any,
+    t: Any,
+) -> Any:
+    """`φ(x + t v)`, v cut to `low ≤ place < high`, which lie in the leaves of the block."""
+    moved = list(pieces)
+    for number in block:
+        leaf = at.leaves[number]
+        places = jnp.arange(leaf.start, leaf.start + leaf.size)
+        inside = (low <= places) & (places < high)
+        moved[number] = pieces[number] + jnp.where(inside, t * v[leaf.places], 0.0)
+    return phi(moved)
+
+
+def _in_chunks(size: int, function: Callable, *lines: Shaped[np.ndarray, "lines"]) -> np.ndarray:
+    """The values of a function of arrays with an entry a line, called with so many lines at a time.
+
+    The last line is repeated until the last chunk is full.
+    """
+    count = len(lines[0])
+    rest = -count % size
+    full = [np.concatenate([side, np.repeat(side[-1:], rest)]) for side in lines]
+    done = [
+        function(*(jnp.asarray(side[i : i + size]) for side in full))
+        for i in range(0, count + rest, size)
+    ]
+    return np.concatenate([np.asarray(part) for part in done])[:count]
+
+
 def _end(at: roads.Point, block: range) -> int:
     last = at.leaves[block[-1]]
     return last.start + last.size
 
 
 def _noise(
-    values: Callable[..., np.ndarray],
-    at: roads.Point,
-    block: range,
-    epsilon: float,
-    rng: np.random.Generator,
+    values: ValuesAlong, at: roads.Point, block: range, epsilon: float, rng: np.random.Generator
 ) -> float:
     """The rounding noise of φ along a random line of the block."""
     v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
@@ -292,16 +331,19 @@ def _noise(
 
 
 def _slopes(
-    problem: Problem, v: np.ndarray, low: np.ndarray, high: np.ndarray, first: int, count: int
+    problem: Problem,
+    v: roads.Vector,
+    low: Int[np.ndarray, "lines"],
+    high: Int[np.ndarray, "lines"],
+    t: Float64[np.ndarray, "steps"],
 ) -> numerical.Slopes:
-    """The slopes along v, cut to `low ≤ place < high`."""
-    t = numerical.steps(first, count)
-    both = np.tile(np.concatenate([t, -t]), len(low))
-    lines = np.repeat(low, 2 * count), np.repeat(high, 2 * count)
-    flat = problem.values(v, *lines, both).reshape(len(low), 2 * count)
+    """The slopes along v, cut to `low ≤ place < high`, from these steps."""
+    both = np.concatenate([t, -t])
+    lines = np.repeat(low, len(both)), np.repeat(high, len(both))
+    flat = problem.values(v, *lines, np.tile(both, len(low))).reshape(len(low), len(both))
     return numerical.extrapolate(
-        flat[:, :count],
-        flat[:, count:],
+        flat[:, : len(t)],
+        flat[:, len(t) :],
         problem.middle,
         t,
         noise=problem.noise,
@@ -310,14 +352,14 @@ def _slopes(
     )
 
 
-def _scales(x: np.ndarray) -> np.ndarray:
+def _scales(x: Float64[np.ndarray, "size"]) -> Float64[np.ndarray, "size"]:
     """The size of a step for each number of a leaf: its own, unless it is small there."""
     own = abs(x)
     largest = own.max() or 1.0
     return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
 
 
-def lost_slopes(problem: Problem, leaf: roads.Leaf) -> np.ndarray:
+def lost_slopes(problem: Problem, leaf: roads.Leaf) -> Float64[np.ndarray, "size"]:
     """What rounding may move the gradient by, for each number of a leaf."""
     return (
         64
@@ -328,61 +370,84 @@ def lost_slopes(problem: Problem, leaf: roads.Leaf) -> np.ndarray:
     )
 
 
+class Steps(NamedTuple):
+    """By what steps the numbers of a leaf are moved: `scale · t`.
+
+    Attributes:
+      scale: of each number of the leaf.
+      t: the steps in that scale, each an eighth of the one before.
+    """
+
+    scale: Float64[np.ndarray, "size"]
+    t: Float64[np.ndarray, "steps"]
+
+    @property
+    def smallest(self) -> Float64[np.ndarray, "size"]:
+        """The smallest step of each number."""
+        return self.scale * self.t[-1]
+
+
 def element_slopes(
-    problem: Problem, leaf: roads.Leaf, places: np.ndarray, claimed: np.ndarray
+    problem: Problem, leaf: roads.Leaf, places: Int[np.ndarray, "places"], claimed: roads.Vector
 ) -> numerical.Slopes:
     """The slopes with respect to single numbers: quick, and again with care where that is unsure.
 
     Care means more steps; then steps in the scale of the number itself; then larger ones.
     """
-    x = problem.at.vector[leaf.places]
-    scales, own = _scales(x), np.where(x != 0, abs(x), 2.0**-40 * _scales(x))
-    coarse = problem.resolution > COARSE
-    quick = (scales, 2 if coarse else 7, 3)
-    careful = [(scales, 1 if coarse else 4, 8), (own, 2, 8), (np.maximum(scales, 1.0), 2, 8)]
-    best = _along(problem, leaf, places, *quick)
-    closest = _smallest_steps(*quick)[places - leaf.start]
-    for tried in careful:
+    quick, *careful = _tries(problem, leaf)
+    best = _along(problem, leaf, places, quick)
+    closest = quick.smallest[places - leaf.start]
+    for steps in careful:
         unsure = _unsure(problem, claimed[places], best)
         if not unsure.any():
             break
-        again = _along(problem, leaf, places[unsure], *tried)
-        step = _smallest_steps(*tried)[places - leaf.start]
-        best = _merged(best, unsure, again, (step < closest)[unsure])
-        closest = np.where(unsure, np.minimum(closest, step), closest)
+        again = _along(problem, leaf, places[unsure], steps)
+        smallest = steps.smallest[places - leaf.start]
+        best = _merged(best, unsure, again, (smallest < closest)[unsure])
+        closest = np.where(unsure, np.minimum(closest, smallest), closest)
     return best
 
 
-def _smallest_steps(scale: np.ndarray, first: int, count: int) -> np.ndarray:
-    return scale * numerical.steps(first, count)[-1]
+def _tries(problem: Problem, leaf: roads.Leaf) -> list[Steps]:
+    """The steps to try one after another; larger ones where values are coarse."""
+    x = problem.at.vector[leaf.places]
+    scales = _scales(x)
+    own = np.where(x != 0, abs(x), 2.0**-40 * scales)
+    coarse = problem.resolution > COARSE
+    return [
+        Steps(scale=scales, t=numerical.steps(2 if coarse else 7, 3)),
+        Steps(scale=scales, t=numerical.steps(1 if coarse else 4, 8)),
+        Steps(scale=own, t=numerical.steps(2, 8)),
+        Steps(scale=np.maximum(scales, 1.0), t=numerical.steps(2, 8)),
+    ]
 
 
 def _along(
-    problem: Problem,
-    leaf: roads.Leaf,
-    places: np.ndarray,
-    scale: np.ndarray,
-    first: int,
-    count: int,
+    problem: Problem, leaf: roads.Leaf, places: Int[np.ndarray, "places"], steps: Steps
 ) -> numerical.Slopes:
-    """The slopes with respect to single numbers, by steps of this scale."""
+    """The slopes with respect to single numbers, from these steps."""
     v = np.zeros_like(problem.at.vector)
-    v[leaf.places] = scale
-    slopes = _slopes(problem, v, places, places + 1, first, count)
+    v[leaf.places] = steps.scale
+    slopes = _slopes(problem, v, places, places + 1, steps.t)
     unit = v[places]
     return numerical.Slopes._make(s if s.dtype == bool else s / unit for s in slopes)
 
 
-def _unsure(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+def _unsure(
+    problem: Problem, claimed_here: Elements, slopes: numerical.Slopes
+) -> Bool[np.ndarray, "places"]:
     """Which slopes are worth another look: kinks, wide bars, and what differs from the claim."""
     size = np.maximum(abs(slopes.value), slopes.steepest)
     size = np.maximum(size, 0.01 * np.max(abs(slopes.value), initial=0))
-    agrees = abs(claimed - slopes.value) <= slopes.bar + problem.rtol * size
+    agrees = abs(claimed_here - slopes.value) <= slopes.bar + problem.rtol * size
     return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
 
 
 def _merged(
-    best: numerical.Slopes, where: np.ndarray, again: numerical.Slopes, closer: np.ndarray
+    best: numerical.Slopes,
+    where: Bool[np.ndarray, "places"],
+    again: numerical.Slopes,
+    closer: Bool[np.ndarray, "again"],
 ) -> numerical.Slopes:
     """The slopes with the smaller bars; where two contradict each other, those of the closer look.
 
@@ -398,8 +463,8 @@ def _merged(
 
 
 def suspects(
-    problem: Problem, leaf: roads.Leaf, claimed: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+    problem: Problem, leaf: roads.Leaf, claimed: roads.Vector, rng: np.random.Generator
+) -> Int[np.ndarray, "places"]:
     """Places whose gradients do not add up to a directional slope, found by bisection."""
     v = np.zeros_like(claimed)
     for _ in range(DIRECTIONS):
@@ -414,9 +479,11 @@ def suspects(
     return np.zeros(0, int)
 
 
-def _off(problem: Problem, v: np.ndarray, terms: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+def _off(
+    problem: Problem, v: roads.Vector, terms: roads.Vector, ranges: Int[np.ndarray, "ranges 2"]
+) -> Bool[np.ndarray, "ranges"]:
     """Over which ranges the slope along v is not the sum of the terms, by more than its bar."""
-    slopes = _slopes(problem, v, ranges[:, 0], ranges[:, 1], 4, 8)
+    slopes = _slopes(problem, v, ranges[:, 0], ranges[:, 1], numerical.steps(4, 8))
     sums = np.array([terms[a:b].sum() for a, b in ranges])
     sizes = np.array([np.sqrt(np.sum(terms[a:b] ** 2)) for a, b in ranges])
     off = abs(slopes.value - sums) > 3 * slopes.bar + 1e-2 * problem.rtol * sizes
@@ -424,7 +491,7 @@ def _off(problem: Problem, v: np.ndarray, terms: np.ndarray, ranges: np.ndarray)
     return off & ~(slopes.kink & (low <= sums) & (sums <= high))
 
 
-def _halves(ranges: np.ndarray) -> np.ndarray:
+def _halves(ranges: Int[np.ndarray, "ranges 2"]) -> Int[np.ndarray, "halves 2"]:
     """Both halves of each range, the empty ones left out."""
     middles = ranges.sum(axis=1) // 2
     halves = np.concatenate([np.c_[ranges[:, 0], middles], np.c_[middles, ranges[:, 1]]])

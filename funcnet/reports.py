@@ -50,7 +50,7 @@ class LeafReport(NamedTuple):
       shape: its shape.
       dtype: its dtype.
       checked: how it was looked at.
-      verdict: "match", "wrong", "kink", "noisy", "nonfinite" or "skipped".
+      verdict: "match", "wrong", "kink", "undecided", "nonfinite" or "skipped".
       error: the largest difference between two roads, relative to the leaf's largest gradient.
       looks_like: what a wrong gradient does instead, or None.
       findings: the elements, at most ten.
@@ -115,11 +115,11 @@ class GradientReport(NamedTuple):
 def whole(leaves: tuple[LeafReport, ...]) -> str:
     """The verdict on a gradient, from those on its leaves.
 
-    >>> row = LeafReport(path="x", shape=(), dtype="float32", checked="all", verdict="noisy")
+    >>> row = LeafReport(path="x", shape=(), dtype="float32", checked="all", verdict="undecided")
     >>> whole((row, row._replace(verdict="match"))), whole((row, row._replace(verdict="wrong")))
     ('undecided', 'fail')
     """
     verdicts = {leaf.verdict for leaf in leaves}
     if verdicts & {"wrong", "nonfinite"}:
         return "fail"
-    return "undecided" if "noisy" in verdicts else "pass"
+    return "undecided" if "undecided" in verdicts else "pass"

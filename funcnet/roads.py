@@ -9,12 +9,21 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64
+from jaxtyping import Array, Float, Float64, Inexact
+
+Vector: TypeAlias = Float64[np.ndarray, "n"]
+"""A number for each of the numbers that a function is differentiated with respect to."""
+
+Pieces: TypeAlias = Sequence[Float64[Array, "_"]]
+"""The numbers of a point as JAX takes them: an array a leaf, flat."""
+
+Cotangents: TypeAlias = Sequence[Inexact[np.ndarray, "..."]]
+"""What a function's outputs are projected on: an array an output of floating point numbers."""
 
 
 class Leaf(NamedTuple):
@@ -79,21 +88,20 @@ class Point(NamedTuple):
     args: tuple
     argnums: tuple[int, ...]
     leaves: tuple[Leaf, ...]
-    vector: Float64[np.ndarray, "n"]
+    vector: Vector
 
-    @property
-    def scale(self) -> float:
-        """The largest of the numbers, 1 where all are 0."""
-        return float(np.max(abs(self.vector))) or 1.0
-
-    def pieces(self, factor: Any = 1.0) -> tuple[Array, ...]:
+    def pieces(self, factor: Any = 1.0) -> tuple[Float64[Array, "_"], ...]:
         """The numbers times a factor, a float64 array a leaf."""
         moved = self.vector * factor
         return tuple(jnp.asarray(moved[leaf.places], jnp.float64) for leaf in self.leaves)
 
 
-UNTRACEABLE = (TypeError, ValueError, NotImplementedError, jax.errors.JAXTypeError)
-"""What JAX raises for a function that it cannot batch, compile or differentiate."""
+UNTRACEABLE = (TypeError, ValueError, NotImplementedError, jax.errors.JAXIndexError)
+"""What JAX raises for a function that it cannot batch, compile or differentiate.
+
+In this order: a Python `if`, or a derivative that only the other mode has; a callback, or a while
+loop in reverse mode; an operation without a rule; a mask in square brackets.
+"""
 
 
 @contextmanager
@@ -175,7 +183,7 @@ def _why_skipped(dtype: Any, shape: tuple[int, ...]) -> str | None:
     return "empty" if 0 in shape else None
 
 
-def _real_parts(value: Any) -> Float64[np.ndarray, "n"]:
+def _real_parts(value: Any) -> Float64[np.ndarray, "size"]:
     """The numbers of an array as float64, the two parts of a complex one side by side."""
     array = np.asarray(jnp.asarray(value))
     if np.iscomplexobj(array):
@@ -214,7 +222,7 @@ def _widened(value: Any) -> Any:
     return jnp.asarray(value, jnp.float64) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 
-def cotangents(outputs: Any, rng: np.random.Generator) -> list[np.ndarray]:
+def cotangents(outputs: Any, rng: np.random.Generator) -> Cotangents:
     """What to project the outputs on: 1 for a real scalar, else random numbers of either sign.
 
     Each array is weighed by its size, so that small outputs are not lost beside large ones.
@@ -240,8 +248,10 @@ def _is_inexact(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
-def _cotangent(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    def draw() -> np.ndarray:
+def _cotangent(
+    leaf: Inexact[np.ndarray, "*shape"], rng: np.random.Generator
+) -> Inexact[np.ndarray, "*shape"]:
+    def draw() -> Float64[np.ndarray, "..."]:
         return rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1.0, 1.0], leaf.shape)
 
     finite = abs(leaf[np.isfinite(leaf)]).astype(np.float64)
@@ -249,7 +259,7 @@ def _cotangent(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (draw() + 1j * draw()) / size if np.iscomplexobj(leaf) else draw() / size
 
 
-def project(outputs: Any, onto: Sequence[np.ndarray]) -> Float[Array, ""]:
+def project(outputs: Any, onto: Cotangents) -> Float[Array, ""]:
     """`Σ Re(c̄ · y)` over the floating outputs y."""
     leaves = [leaf for leaf in jax.tree.leaves(outputs) if _is_inexact(leaf)]
     if len(leaves) == 1 and is_real_scalar(outputs) and np.shape(onto[0]) == ():
@@ -262,7 +272,7 @@ def project(outputs: Any, onto: Sequence[np.ndarray]) -> Float[Array, ""]:
     return sum((term.astype(wide) for term in terms), jnp.zeros((), wide))
 
 
-def as_vector(at: Point, gradient: Any, source: str) -> Float64[np.ndarray, "n"]:
+def as_vector(at: Point, gradient: Any, source: str) -> Vector:
     """A gradient, in the structure of the arguments, as a vector.
 
     For a complex argument `x + iy` it holds `∂f/∂x − i ∂f/∂y`, JAX's convention.

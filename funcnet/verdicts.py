@@ -1,13 +1,14 @@
 """From slopes with error bars to verdicts: on an element, and on a leaf."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Int, Shaped
 
 from funcnet import diagnosis, numerical, roads
-from funcnet.probe import Problem, element_slopes, lost_slopes
+from funcnet.probe import Elements, Problem, element_slopes, lost_slopes
 from funcnet.reports import MOST_FINDINGS, Finding, LeafReport
 
 LOST = 256
@@ -19,7 +20,13 @@ WIDE = 0.05
 FLAT = 2e-5
 """A slope of this share of its leaf's largest, or less, is flat: it need not be told from 0."""
 
-GRAVEST_FIRST = ("nonfinite", "wrong", "noisy", "kink", "match")
+Gradients: TypeAlias = Mapping[str, roads.Vector]
+"""A gradient by the name of its road, "jax.grad" or "hand"."""
+
+Verdicts: TypeAlias = Shaped[np.ndarray, "places"]
+"""A verdict, a string, for each of the places that are looked at."""
+
+GRAVEST_FIRST = ("nonfinite", "wrong", "undecided", "kink", "match")
 """A leaf's verdict is the gravest of its elements'."""
 
 REFUSED = ("wrong", "nonfinite")
@@ -38,13 +45,13 @@ class Look(NamedTuple):
     """
 
     leaf: roads.Leaf
-    places: np.ndarray
+    places: Int[np.ndarray, "places"]
     slopes: numerical.Slopes
-    hidden: np.ndarray
+    hidden: Bool[np.ndarray, "places"]
     checked: str
 
 
-def judge(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+def judge(problem: Problem, claimed_here: Elements, slopes: numerical.Slopes) -> Verdicts:
     """A verdict for each element: what a claimed gradient is, seen from its numerical slopes.
 
     nonfinite   infinite or NaN
@@ -52,59 +59,67 @@ def judge(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np
     wrong       outside of the tolerance and the error bar
     match       inside, and the bar is narrow; or there is nothing to see: no slope at any step, or
                 one that is lost in the noise
-    noisy       inside of a wide bar: undecided
+    undecided   inside of a wide bar
     """
-    close = _is_close(problem, claimed, slopes)
-    still = (claimed == 0) & (slopes.steepest == 0)
-    decided = _is_narrow(problem, claimed, slopes) | still | close & _is_lost(claimed, slopes)
+    close = _is_close(problem, claimed_here, slopes)
+    still = (claimed_here == 0) & (slopes.steepest == 0)
+    decided = (
+        _is_narrow(problem, claimed_here, slopes) | still | close & _is_lost(claimed_here, slopes)
+    )
     return np.select(
         [
-            ~np.isfinite(claimed),
-            slopes.kink & _is_between(problem, claimed, slopes),
+            ~np.isfinite(claimed_here),
+            slopes.kink & _is_between(problem, claimed_here, slopes),
             ~close & np.isfinite(slopes.bar),
             decided,
         ],
         ["nonfinite", "kink", "wrong", "match"],
-        "noisy",
+        "undecided",
     )
 
 
-def _size(claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+def _size(claimed_here: Elements, slopes: numerical.Slopes) -> Elements:
     """Of an element: its numerical slope or its claimed one, whichever is the larger."""
-    return np.maximum(abs(slopes.value), abs(claimed))
+    return np.maximum(abs(slopes.value), abs(claimed_here))
 
 
-def _is_close(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
-    tolerance = problem.atol + problem.rtol * _size(claimed, slopes)
+def _is_close(
+    problem: Problem, claimed_here: Elements, slopes: numerical.Slopes
+) -> Bool[np.ndarray, "places"]:
+    tolerance = problem.atol + problem.rtol * _size(claimed_here, slopes)
     with np.errstate(all="ignore"):
-        return abs(claimed - slopes.value) <= tolerance + 2 * slopes.bar
+        return abs(claimed_here - slopes.value) <= tolerance + 2 * slopes.bar
 
 
-def _is_between(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+def _is_between(
+    problem: Problem, claimed_here: Elements, slopes: numerical.Slopes
+) -> Bool[np.ndarray, "places"]:
     left, right = slopes.left, slopes.right
     with np.errstate(all="ignore"):
         tolerance = problem.atol + problem.rtol * np.maximum(abs(left), abs(right))
         room = tolerance + slopes.bar * slopes.kink
-        return (np.minimum(left, right) - room <= claimed) & (
-            claimed <= np.maximum(left, right) + room
+        return (np.minimum(left, right) - room <= claimed_here) & (
+            claimed_here <= np.maximum(left, right) + room
         )
 
 
-def _is_narrow(problem: Problem, claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
+def _is_narrow(
+    problem: Problem, claimed_here: Elements, slopes: numerical.Slopes
+) -> Bool[np.ndarray, "places"]:
     """Whether a bar is small beside the steepest slope of its element and of the whole leaf.
 
     It may be a hundred tolerances of the larger of them, and `WIDE` of the element's own, or, for
     one that is nearly flat, of what is `FLAT` in its leaf.
     """
-    steep = np.maximum(_size(claimed, slopes), slopes.steepest)
+    steep = np.maximum(_size(claimed_here, slopes), slopes.steepest)
     in_leaf = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0)
     share = np.clip(100 * problem.rtol, 1e-4, WIDE)
     beside_leaf = slopes.bar <= problem.atol + share * np.maximum(steep, in_leaf)
     return beside_leaf & (slopes.bar <= problem.atol + WIDE * np.maximum(steep, FLAT * in_leaf))
 
 
-def _is_lost(claimed: np.ndarray, slopes: numerical.Slopes) -> np.ndarray:
-    return np.maximum(_size(claimed, slopes), slopes.bar) <= LOST * slopes.floor
+def _is_lost(claimed_here: Elements, slopes: numerical.Slopes) -> Bool[np.ndarray, "places"]:
+    return np.maximum(_size(claimed_here, slopes), slopes.bar) <= LOST * slopes.floor
 
 
 def skipped(leaf: roads.Leaf) -> LeafReport:
@@ -119,7 +134,7 @@ def skipped(leaf: roads.Leaf) -> LeafReport:
 
 
 def judge_leaf(
-    problem: Problem, look: Look, claimed: np.ndarray, hand: np.ndarray | None
+    problem: Problem, look: Look, claimed: roads.Vector, hand: roads.Vector | None
 ) -> LeafReport:
     """The verdict on a leaf: of the elements looked at, and of hand against `jax.grad` on all."""
     codes = np.where(look.hidden, "match", judge(problem, claimed[look.places], look.slopes))
@@ -135,31 +150,22 @@ def judge_leaf(
     codes = np.where(look.hidden & ~off[places - look.leaf.start], "match", codes)
     if off.any() and not (codes == "wrong").any():
         extra = look.leaf.start + np.flatnonzero(off)[:MOST_FINDINGS]
-        look = _with_elements(problem, look, extra, hand)
-        codes = np.concatenate([codes, judge(problem, hand[extra], element_slopes_of(look, extra))])
+        more = element_slopes(problem, look.leaf, extra, hand)
+        look = _with_elements(look, extra, more)
+        codes = np.concatenate([codes, judge(problem, hand[extra], more)])
     report = _leaf_report(problem, look, codes, "hand", gradients)
     return report._replace(error=max(report.error, float(np.max(gap) / (largest or 1.0))))
 
 
-def element_slopes_of(look: Look, extra: np.ndarray) -> numerical.Slopes:
-    """The slopes of the last elements of a look."""
-    return numerical.Slopes._make(side[-len(extra) :] for side in look.slopes)
-
-
-def _with_elements(problem: Problem, look: Look, extra: np.ndarray, claimed: np.ndarray) -> Look:
-    more = element_slopes(problem, look.leaf, extra, claimed)
+def _with_elements(look: Look, places: Int[np.ndarray, "extra"], slopes: numerical.Slopes) -> Look:
     return look._replace(
-        places=np.concatenate([look.places, extra]),
-        slopes=numerical.Slopes._make(map(np.concatenate, zip(look.slopes, more, strict=True))),
+        places=np.concatenate([look.places, places]),
+        slopes=numerical.Slopes._make(map(np.concatenate, zip(look.slopes, slopes, strict=True))),
     )
 
 
 def _leaf_report(
-    problem: Problem,
-    look: Look,
-    codes: np.ndarray,
-    road: str,
-    gradients: Mapping[str, np.ndarray],
+    problem: Problem, look: Look, codes: Verdicts, road: str, gradients: Gradients
 ) -> LeafReport:
     """The record of a leaf, from the verdicts on its elements: of the gradient by this road."""
     shown = gradients[road]
@@ -179,7 +185,7 @@ def _leaf_report(
                 look.leaf,
                 int(look.places[i]),
                 gradients,
-                numerical=float(look.slopes.value[i]),
+                slope=float(look.slopes.value[i]),
                 bar=float(look.slopes.bar[i]),
                 road=road if refused else "none",
             )
@@ -188,7 +194,7 @@ def _leaf_report(
     )
 
 
-def _error(look: Look, codes: np.ndarray, shown: np.ndarray) -> float:
+def _error(look: Look, codes: Verdicts, shown: roads.Vector) -> float:
     """The largest difference from a numerical slope that can be seen, over the leaf's largest."""
     slopes, claimed = look.slopes, shown[look.places]
     gap = abs(claimed - slopes.value)
@@ -199,7 +205,7 @@ def _error(look: Look, codes: np.ndarray, shown: np.ndarray) -> float:
 
 
 def _evidence(
-    problem: Problem, look: Look, shown: np.ndarray, wrong: np.ndarray
+    problem: Problem, look: Look, shown: roads.Vector, wrong: Bool[np.ndarray, "places"]
 ) -> diagnosis.Evidence:
     return diagnosis.Evidence(
         claimed=shown[look.places],
@@ -214,24 +220,18 @@ def _evidence(
 
 
 def finding(
-    leaf: roads.Leaf,
-    place: int,
-    gradients: Mapping[str, np.ndarray],
-    *,
-    numerical: float,
-    bar: float,
-    road: str,
+    leaf: roads.Leaf, place: int, gradients: Gradients, *, slope: float, bar: float, road: str
 ) -> Finding:
     """What the roads say at a place of the vector; of a complex gradient as JAX conjugates it."""
     part, sign = leaf.part(place)
-    jax, hand = (gradients.get(road) for road in ("jax.grad", "hand"))
+    by_jax, by_hand = gradients.get("jax.grad"), gradients.get("hand")
     return Finding(
         path=leaf.path,
         index=leaf.element(place),
         part=part,
-        jax=float("nan") if jax is None else sign * float(jax[place]),
-        hand=None if hand is None else sign * float(hand[place]),
-        numerical=sign * numerical,
+        jax=float("nan") if by_jax is None else sign * float(by_jax[place]),
+        hand=None if by_hand is None else sign * float(by_hand[place]),
+        numerical=sign * slope,
         bar=bar,
         road=road,
     )
@@ -240,8 +240,8 @@ def finding(
 def name_swaps(
     looks: Sequence[Look],
     reports: Sequence[LeafReport],
-    claimed: np.ndarray,
-    hand: np.ndarray | None,
+    claimed: roads.Vector,
+    hand: roads.Vector | None,
 ) -> list[LeafReport]:
     """The reports, and of a wrong leaf whether it has the gradient of another leaf instead."""
 
@@ -273,9 +273,9 @@ def hold_own_precision(
     problem: Problem,
     report: LeafReport,
     leaf: roads.Leaf,
-    claimed: np.ndarray,
-    own: Mapping[str, np.ndarray],
-    moved: np.ndarray,
+    claimed: roads.Vector,
+    own: Gradients,
+    moved: roads.Vector,
 ) -> LeafReport:
     """A gradient in the leaf's own dtype against the one in float64, which was checked.
 
@@ -304,13 +304,15 @@ def _rounded(
     leaf: roads.Leaf,
     place: int,
     road: str,
-    claimed: np.ndarray,
-    own: Mapping[str, np.ndarray],
+    claimed: roads.Vector,
+    own: Gradients,
 ) -> LeafReport:
     """The record of a leaf whose gradient is right in float64 only."""
     finite = bool(np.isfinite(own[road][place]))
     there = {"jax.grad": claimed, **own}
-    found = finding(leaf, place, there, numerical=float(claimed[place]), bar=0.0, road=road)
-    verdict = "wrong" if finite else "nonfinite"
-    looks = f"right in float64, not in {leaf.dtype}"
-    return report._replace(verdict=verdict, looks_like=looks, findings=(found,))
+    found = finding(leaf, place, there, slope=float(claimed[place]), bar=0.0, road=road)
+    return report._replace(
+        verdict="wrong" if finite else "nonfinite",
+        looks_like=f"right in float64, not in {leaf.dtype}",
+        findings=(found,),
+    )

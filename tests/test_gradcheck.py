@@ -77,6 +77,34 @@ def test_swapped_leaves_are_named(shape, numbers):
     ]
 
 
+UNTRACEABLE = {
+    "a Python if": (lambda x: jnp.sum(x**2) if x[1] < 0 else x[0], lambda x: 2 * x),
+    "a mask": (lambda x: jnp.sum(x[x > 0] ** 2), lambda x: 2 * jnp.maximum(x, 0)),
+    "a while loop": (
+        lambda x: jax.lax.while_loop(lambda y: y[0] < 9, lambda y: 2 * y, x).sum(),
+        lambda x: jnp.full_like(x, 32),
+    ),
+    "a callback": (lambda x: jnp.sum(gauntlet.sine_by_numpy(x)), jnp.cos),
+    "no rule": (lambda x: jnp.sum(jax.lax.nextafter(x, 2 * x)), jnp.ones_like),
+}
+
+
+@pytest.mark.parametrize("kind", UNTRACEABLE)
+def test_what_jax_cannot_trace_is_checked_all_the_same(kind):
+    function, gradient = UNTRACEABLE[kind]
+    x = jnp.array([0.3, -1.2, 2.0])
+    assert fn.check_gradients(function, x, hand=gradient).verdict == "pass"
+    wrong = fn.check_gradients(function, x, hand=lambda x: 2 * gradient(x))
+    assert wrong.leaves[0].looks_like == "a constant factor, 2"
+
+
+def test_a_gradient_by_hand_may_know_one_dtype_alone():
+    twos = jnp.full(3, 2, jnp.float32)
+    x = jnp.array([0.3, -1.2, 2.0])
+    report = fn.check_gradients(lambda x: jnp.sum(x**2), x, hand=lambda x: jax.lax.mul(x, twos))
+    assert report.verdict == "pass"
+
+
 @pytest.mark.parametrize(
     ("error", "options", "message"),
     [
