@@ -1,6 +1,5 @@
 """What the values of a computation are called: as the user calls them, where the source says it."""
 
-import inspect
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ import jax
 
 from funcnet import notation
 from funcnet.nodes import is_number
-from funcnet.source import Evaluation, evaluations
+from funcnet.source import Evaluation, evaluations, positional_names
 from funcnet.tape import Operation, Tape
 
 
@@ -24,22 +23,12 @@ def argument_names(
     ["w['b']", 'x[0]', 'x[1]', 'y']
     """
     paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    parameters = _positional_names(function, len(args))
+    parameters = positional_names(function, len(args))
     names = []
     for (kind, key, *rest), _ in paths:
         parameter = parameters[key.idx] if kind.idx == 0 else key.key
         names.append(parameter + jax.tree_util.keystr(tuple(rest)))
     return names
-
-
-def _positional_names(function: Callable[..., Any], count: int) -> list[str]:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a builtin tells no signature
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "args")
-    return [*names, *(f"{rest}[{i}]" for i in range(max(count - len(names), 0)))]
 
 
 def function_name(function: Callable[..., Any]) -> str:

@@ -5,7 +5,6 @@ number as its two parts); everything else is held fixed. An output that is no re
 projected on random cotangents. What is left for `gradcheck` to do is arithmetic on vectors.
 """
 
-import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Inexact
+
+from funcnet.source import positional_names
 
 Vector: TypeAlias = Float64[np.ndarray, "n"]
 """A number for each of the numbers that a function is differentiated with respect to."""
@@ -141,27 +142,17 @@ def point(function: Callable, args: tuple, argnums: tuple[int, ...]) -> Point:
     >>> [(leaf.path, leaf.size, leaf.skipped) for leaf in leaves]
     [("params['w']", 6, None), ('n', 0, 'an integer')]
     """
+    names = positional_names(function, len(args))
     leaves, pieces, start = [], [], 0
     for number in argnums:
         for path, value in jax.tree_util.tree_leaves_with_path(args[number]):
-            name = _argument_name(function, number) + jax.tree_util.keystr(path)
-            leaf = _leaf(name, value, start)
+            leaf = _leaf(names[number] + jax.tree_util.keystr(path), value, start)
             leaves.append(leaf)
             if leaf.size:
                 pieces.append(_real_parts(value))
             start += leaf.size
     vector = np.concatenate(pieces) if pieces else np.zeros(0)
     return Point(args=args, argnums=argnums, leaves=tuple(leaves), vector=vector)
-
-
-def _argument_name(function: Callable, number: int) -> str:
-    """The name of a positional argument; `args[number]` where it has none."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return named[number] if number < len(named) else f"args[{number}]"
 
 
 def _leaf(path: str, value: Any, start: int) -> Leaf:

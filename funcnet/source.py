@@ -6,6 +6,7 @@ JAX keeps with every equation the Python stack that made it. From the position o
 
 import ast
 import functools
+import inspect
 import itertools
 import linecache
 import os
@@ -274,3 +275,18 @@ def _named(target: ast.expr, path: str = "") -> Iterator[tuple[str, str]]:
 
 def _span(node: ast.expr | ast.stmt) -> Span:
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+
+
+def positional_names(function: Callable[..., Any], count: int) -> list[str]:
+    """What a function calls its positional arguments, so many of them.
+
+    >>> positional_names(lambda w, *xs: w, 3), positional_names(max, 1)
+    (['w', 'xs[0]', 'xs[1]'], ['args[0]'])
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin tells no signature
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "args")
+    return [*names[:count], *(f"{rest}[{i}]" for i in range(count - len(names)))]

@@ -119,6 +119,18 @@ def test_says_what_was_expected(error, options, message):
         fn.check_gradients(lambda x: jnp.sum(x**2), jnp.arange(3.0), **options)
 
 
+@pytest.mark.parametrize(
+    "function", [lambda w, *xs: w * xs[0]["a"], lambda *xs: xs[1]["a"] * xs[0]]
+)
+def test_arguments_have_the_names_that_a_graph_gives_them(function):
+    args = 2.0, {"a": 3.0}
+    report = fn.check_gradients(function, *args, argnums=(0, 1))
+    graph = fn.trace(function)(*args)
+    assert [leaf.path for leaf in report.leaves] == [
+        node.name for node in graph.nodes if node.operation == "argument"
+    ]
+
+
 def test_needs_something_to_differentiate():
     with pytest.raises(ValueError, match="args: expected a floating point number"):
         fn.check_gradients(lambda n: n * 1.0, 3)
