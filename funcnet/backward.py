@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Shaped
 
 from funcnet import derivatives
-from funcnet.tape import CUSTOM, TRANSPARENT, Operation, Tape
+from funcnet.programs import CALLS, CUSTOM, called
+from funcnet.tape import Operation, Tape
 
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite"})
 """Elementwise operations without a derivative."""
@@ -207,17 +209,17 @@ def _is_elementwise(operation: Operation, y: Any) -> bool:
     """Whether a function with a derivative of its own works on each element alone."""
     if operation.primitive not in CUSTOM:
         return False
-    return y.shape == () or _works_on_elements(operation.parameters["call_jaxpr"])
+    return y.shape == () or _works_on_elements(called(operation.parameters))
 
 
-def _works_on_elements(jaxpr: Any) -> bool:
-    return all(map(_is_elementwise_equation, getattr(jaxpr, "jaxpr", jaxpr).eqns))
+def _works_on_elements(program: ClosedJaxpr) -> bool:
+    return all(map(_is_elementwise_equation, program.eqns))
 
 
 def _is_elementwise_equation(equation: Any) -> bool:
     """Whether it calls such a program, works on elements, or on numbers that no element is in."""
     name, parameters = equation.primitive.name, equation.params
-    if name in TRANSPARENT or name in CUSTOM:
-        return _works_on_elements(parameters.get("jaxpr") or parameters["call_jaxpr"])
+    if name in CALLS | CUSTOM:
+        return _works_on_elements(called(parameters))
     numbers = all(v.aval.shape == () for v in equation.invars)
     return numbers or name in derivatives.ELEMENTWISE | COMPARISONS

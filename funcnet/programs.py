@@ -1,7 +1,7 @@
 """What a traced program says about a function: its precision, its size, and what it hides."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,19 +11,14 @@ import numpy as np
 from jax.extend.core import primitives
 
 CALLS = frozenset(
-    {
-        "jit",
-        "pjit",
-        "closed_call",
-        "checkpoint",
-        "remat",
-        "remat2",
-        "custom_jvp_call",
-        "custom_vjp_call",
-        "custom_vjp_call_jaxpr",
-    }
+    primitive.name for primitive in (primitives.jit_p, primitives.closed_call_p, primitives.remat_p)
 )
 """Operations that do no more than what the program inside them does."""
+
+CUSTOM = frozenset(
+    primitive.name for primitive in (primitives.custom_jvp_call_p, primitives.custom_vjp_call_p)
+)
+"""Functions with a derivative of their own; their values are those of the program inside them."""
 
 
 def lowest_precision(jaxpr: jex.Jaxpr) -> float:
@@ -128,8 +123,8 @@ def rounding(program: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float:
     """
     shapes: list[jax.ShapeDtypeStruct] = []
 
-    def noted(equation: jex.JaxprEqn, operands: Sequence[Any], moved: bool) -> list[Any]:
-        results = _bind(equation, operands)
+    def noted(equation: jex.JaxprEqn, operands: Sequence[Any], moved: bool) -> Sequence[Any]:
+        results = bind(equation, operands)
         shapes.extend(
             jax.ShapeDtypeStruct(u.shape, u.dtype) for u in results if moved and _is_real(u)
         )
@@ -139,7 +134,7 @@ def rounding(program: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float:
         rest = iter(shifts)
 
         def shifted(equation: jex.JaxprEqn, operands: Sequence[Any], moved: bool) -> list[Any]:
-            results = _bind(equation, operands)
+            results = bind(equation, operands)
             return [u * (1 + next(rest)) if moved and _is_real(u) else u for u in results]
 
         return _run(program, inputs, shifted)[0]
@@ -168,41 +163,40 @@ def widened(program: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
     Raises:
       ValueError: the program calls back to Python, which knows what dtype it expects.
     """
+    wide = program.replace(consts=list(map(_widened_value, program.consts)))
+    return lambda *inputs: _run(wide, list(map(_widened_value, inputs)), _widely, _widened_value)
 
-    def wide(value: Any) -> Any:
-        return jnp.asarray(value, jnp.float64) if _is_real(value) else value
 
-    def parameter(value: Any) -> Any:
-        match value:
-            case jex.ClosedJaxpr():
-                shapes = [
-                    jax.ShapeDtypeStruct(v.aval.shape, _wide(v.aval.dtype))
-                    for v in value.jaxpr.invars
-                ]
-                return jax.make_jaxpr(widened(value))(*shapes)
-            case tuple():
-                return _mapped(parameter, value)
-            case np.dtype():
-                return _wide(value)
-        return value
+def _widely(equation: jex.JaxprEqn, operands: Sequence[Any], moved: bool) -> Sequence[Any]:
+    """Carries out an equation on float64 numbers."""
+    del moved
+    name = equation.primitive.name
+    if "callback" in name:
+        raise ValueError(f"widened: expected a program without callbacks; got {name}.")
+    if name == "reduce_precision":
+        return operands
+    if name != "bitcast_convert_type":
+        wide = {key: _widened_parameter(value) for key, value in equation.params.items()}
+        equation = equation.replace(params=wide)
+    return list(map(_widened_value, bind(equation, operands)))
 
-    def perform(equation: jex.JaxprEqn, operands: Sequence[Any], moved: bool) -> list[Any]:
-        del moved
-        name = equation.primitive.name
-        if "callback" in name:
-            raise ValueError(f"widened: expected a program without callbacks; got {name}.")
-        if name == "reduce_precision":
-            return list(operands)
-        if name != "bitcast_convert_type":
-            equation = equation.replace(
-                params={k: parameter(v) for k, v in equation.params.items()}
-            )
-        return list(map(wide, _bind(equation, operands)))
 
-    constants = list(map(wide, program.consts))
-    return lambda *inputs: _run(
-        program.replace(consts=constants), list(map(wide, inputs)), perform, wide
-    )
+def _widened_parameter(value: Any) -> Any:
+    """A parameter of an equation: a dtype, or a program within it, made float64."""
+    match value:
+        case jex.ClosedJaxpr():
+            avals = [var.aval for var in value.jaxpr.invars]
+            shapes = [jax.ShapeDtypeStruct(aval.shape, _wide(aval.dtype)) for aval in avals]
+            return jax.make_jaxpr(widened(value))(*shapes)
+        case tuple():
+            return _mapped(_widened_parameter, value)
+        case np.dtype():
+            return _wide(value)
+    return value
+
+
+def _widened_value(value: Any) -> Any:
+    return jnp.asarray(value, jnp.float64) if _is_real(value) else value
 
 
 def _mapped(function: Callable, values: tuple) -> tuple:
@@ -219,24 +213,25 @@ def _is_real(value: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(value), jnp.floating)
 
 
-def _bind(equation: jex.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-    """Carries out an equation."""
+def bind(equation: jex.JaxprEqn, operands: Sequence[Any]) -> tuple[Any, ...]:
+    """Carries out an equation, under the settings that it was traced under."""
     parameters = equation.primitive.get_bind_params(equation.params)
-    results = equation.primitive.bind(*operands, **parameters)
-    return list(results) if equation.primitive.multiple_results else [results]
+    with equation.ctx.manager:
+        results = equation.primitive.bind(*operands, **parameters)
+    return tuple(results) if equation.primitive.multiple_results else (results,)
 
 
-def _called(equation: jex.JaxprEqn) -> jex.ClosedJaxpr:
-    """The program that a call calls."""
+def called(parameters: Mapping[str, Any]) -> jex.ClosedJaxpr:
+    """The program inside a call, or inside a function with a derivative of its own."""
     programs = (jex.ClosedJaxpr, jex.Jaxpr)
-    (inner,) = [value for value in equation.params.values() if isinstance(value, programs)]
+    (inner,) = [value for value in parameters.values() if isinstance(value, programs)]
     return inner if isinstance(inner, jex.ClosedJaxpr) else jex.ClosedJaxpr(inner, ())
 
 
 def _run(
     program: jex.ClosedJaxpr,
     inputs: Sequence[Any],
-    perform: Callable[[jex.JaxprEqn, Sequence[Any], bool], list[Any]],
+    perform: Callable[[jex.JaxprEqn, Sequence[Any], bool], Sequence[Any]],
     literal: Callable[[Any], Any] = lambda value: value,
     moved: frozenset[int] | None = None,
 ) -> list[Any]:
@@ -256,8 +251,8 @@ def _run(
         which = [i for i, a in enumerate(equation.invars) if isinstance(a, jex.Var) and a in moving]
         if which:
             moving.update(equation.outvars)
-        if equation.primitive.name in CALLS:
-            results = _run(_called(equation), operands, perform, literal, frozenset(which))
+        if equation.primitive.name in CALLS | CUSTOM:
+            results = _run(called(equation.params), operands, perform, literal, frozenset(which))
         else:
             results = perform(equation, operands, bool(which))
         values.update(zip(equation.outvars, results, strict=True))

@@ -15,6 +15,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import Literal
 
+from funcnet import programs
 from funcnet.nodes import is_differentiable
 from funcnet.source import Stack, stack_of
 
@@ -176,11 +177,11 @@ def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list
     primitive, parameters = equation.primitive.name, equation.params
     if _is_identity(equation):
         return operands
-    if primitive in TRANSPARENT:
-        return TRANSPARENT[primitive](tape, parameters, operands, call)
+    if primitive in programs.CALLS:
+        return _call(tape, parameters, operands, call)
     _refuse_effects(equation, call)
     name = _name(equation)
-    opener = LOOPS.get(primitive) or CUSTOM.get(primitive)
+    opener = OPENERS.get(primitive)
     if opener:
         tape.openable.update((name, primitive))
     if opener and not tape.expand.isdisjoint((name, primitive)):
@@ -189,7 +190,7 @@ def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list
     return tape.record(
         name,
         operands,
-        _binder(equation),
+        lambda *values: programs.bind(equation, values),
         call,
         parameters=parameters,
         body=body,
@@ -214,24 +215,11 @@ def _body(tape: Tape, opener: "Opener", parameters: Any, operands: list[int]) ->
     return body
 
 
-def _binder(equation: Any) -> Callable[..., tuple[Any, ...]]:
-    """An equation as a function from its operands to a tuple of results."""
-
-    def bind(*operands: Any) -> tuple[Any, ...]:
-        parameters = equation.primitive.get_bind_params(equation.params)
-        with equation.ctx.manager:
-            results = equation.primitive.bind(*operands, **parameters)
-        return tuple(results) if equation.primitive.multiple_results else (results,)
-
-    return bind
-
-
 def _name(equation: Any) -> str:
     """`sigmoid` for a function with a derivative of its own, else the primitive's name."""
-    inner = equation.params.get("call_jaxpr")
-    if equation.primitive.name not in CUSTOM or inner is None:
+    if equation.primitive.name not in programs.CUSTOM:
         return equation.primitive.name
-    return getattr(inner, "jaxpr", inner).debug_info.func_name
+    return programs.called(equation.params).jaxpr.debug_info.func_name
 
 
 def _refuse_effects(equation: Any, call: Call) -> None:
@@ -245,8 +233,7 @@ def _refuse_effects(equation: Any, call: Call) -> None:
 
 def _call(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
     """A function called as it stands: under `jit`, `checkpoint`, or with its own derivative."""
-    inner = parameters.get("jaxpr") or parameters.get("call_jaxpr")
-    return _run(tape, inner, operands, call)
+    return _run(tape, programs.called(parameters), operands, call)
 
 
 def _scan(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
@@ -329,17 +316,8 @@ def _decided(loop: str, condition: Any) -> Any:
 
 Opener = Callable[[Tape, Any, list[int], Call], list[int]]
 
-TRANSPARENT: Mapping[str, Opener] = MappingProxyType(
-    dict.fromkeys(
-        ("jit", "pjit", "closed_call", "core_call", "eval_jaxpr", "remat2", "checkpoint"), _call
-    )
-)
-"""Calls that are always opened: they compute nothing by themselves."""
-
-CUSTOM: Mapping[str, Opener] = MappingProxyType(
-    dict.fromkeys(("custom_jvp_call", "custom_vjp_call"), _call)
-)
-"""Functions with a derivative of their own: one operation, unless they are to be opened."""
-
 LOOPS: Mapping[str, Opener] = MappingProxyType({"scan": _scan, "while": _while, "cond": _cond})
 """Control flow: one operation with a body, unless it is to be opened."""
+
+OPENERS: Mapping[str, Opener] = MappingProxyType({**LOOPS, **dict.fromkeys(programs.CUSTOM, _call)})
+"""What is one operation unless it is to be opened; a function with a derivative of its own too."""
