@@ -96,6 +96,9 @@ class SweepProgress(NamedTuple):
 class SweepResult(NamedTuple):
     """How a sweep ended; the first axis counts the models, in the order of `settings`.
 
+    The losses of a model that diverged are not finite; its accuracy says nothing then, as NaN
+    logits are the first class's.
+
     Attributes:
       settings: of each model.
       params: the trained parameters, stacked.

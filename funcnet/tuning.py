@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float
 
 from funcnet import artifacts, checkpoint, saving, sweep
 from funcnet.base import Model, one_of
 from funcnet.config import OPTIMIZERS, FullConfig, TrainConfig
 from funcnet.data import Dataset, split
+from funcnet.divergence import DivergenceError
 from funcnet.files import write_whole
 from funcnet.fit import Stopped, begin
 from funcnet.saving import Saved, Saver, form, like_packed, unpack
 from funcnet.setup import Setup, prepare
 from funcnet.sweep import SweepProgress, SweepResult
-from funcnet.training import evaluate
+from funcnet.training import evaluate, is_finite
 from funcnet.workplace import check_epochs, make_write_checkpoint, occupied
 
 AXES = {"learning_rate": "learning_rates", "seed": "seeds", "l2": "l2s", "scale": "scales"}
@@ -77,7 +79,7 @@ def tune(
     """Trains every setting of `config.sweep`, shows them in a table, and keeps the best model.
 
     The best setting has the highest mean validation accuracy over its seeds; of its models the one
-    is kept whose own is the highest.
+    is kept whose own is the highest. Models that diverged are neither counted nor kept.
 
     Args:
       config: what to train; where `sweep` names no learning rate or seed, its own is taken.
@@ -95,6 +97,7 @@ def tune(
     Raises:
       ValueError: the configuration, the settings or the data can't be used.
       OSError: a file, or the network, can't be used.
+      DivergenceError: every model diverged; no model is saved.
       Stopped: `stop` said so; what was reached is saved in `config.out`.
     """
     axes = parse_sweep(config.sweep or ())
@@ -110,10 +113,10 @@ def tune(
     axes = {"learning_rates": [options.learning_rate], "seeds": [options.seed], **axes}
     with occupied(options, setup.dataset, say) as saved, jax.default_device(setup.device):
         result = _sweep(setup, axes, saved, say, watch, stop)
-        groups = group_by_setting(result)
-        for line in as_table(groups, result):
+        groups, finite = group_by_setting(result), is_finite_model(result)
+        for line in as_table(groups, result, finite):
             say(line)
-        summary = _keep(setup, result, groups)
+        summary = _keep(setup, result, _without_diverged(groups, finite))
     best = Setting(summary["learning_rate"], summary["l2"], summary["scale"])
     say(f"best: {best}, seed {summary['seed']}")
     return summary
@@ -206,15 +209,50 @@ def group_by_setting(result: SweepResult) -> dict[Setting, np.ndarray]:
     return {setting: np.array(indices) for setting, indices in groups.items()}
 
 
-def as_table(groups: dict[Setting, np.ndarray], result: SweepResult) -> Iterator[str]:
-    """A row a setting: the last epoch's validation accuracies, mean and standard deviation."""
+def is_finite_model(result: SweepResult) -> Bool[np.ndarray, "models"]:
+    """Which models did not diverge: their parameters and last validation loss are finite."""
+    loss_is_finite = np.isfinite(result.validation_loss[:, -1])
+    return np.asarray(jax.vmap(is_finite)(result.params)) & loss_is_finite
+
+
+def as_table(
+    groups: dict[Setting, np.ndarray], result: SweepResult, finite: Bool[np.ndarray, "models"]
+) -> Iterator[str]:
+    """A row a setting: the last epoch's validation accuracies, mean and standard deviation.
+
+    Models that diverged are counted, and are not part of the mean.
+    """
     num_seeds = len(next(iter(groups.values())))
     yield f"{HEADER}, mean ± deviation of {num_seeds} seeds" if num_seeds > 1 else HEADER
-    for setting, models in groups.items():
-        accuracies = result.validation_accuracy[models, -1]
-        spread = f" ± {accuracies.std():.4f}" if num_seeds > 1 else ""
-        rate, l2, scale = setting
-        yield f"{rate:13g}  {l2:10g}  {scale:10g}  {accuracies.mean():.4f}{spread}"
+    for (rate, l2, scale), models in groups.items():
+        accuracies = np.asarray(result.validation_accuracy)[models[finite[models]], -1]
+        yield f"{rate:13g}  {l2:10g}  {scale:10g}  {_outcome(accuracies, num_seeds)}"
+
+
+def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
+    """What a row says of the models that did not diverge, and how many others there are.
+
+    >>> _outcome(np.array([0.5, 0.7]), num_seeds=3)
+    '0.6000 ± 0.1000, 1 of 3 diverged'
+    """
+    diverged = num_seeds - len(accuracies)
+    if diverged == num_seeds:
+        return "diverged"
+    spread = f" ± {accuracies.std():.4f}" if num_seeds > 1 else ""
+    note = f", {diverged} of {num_seeds} diverged" if diverged else ""
+    return f"{accuracies.mean():.4f}{spread}{note}"
+
+
+def _without_diverged(
+    groups: dict[Setting, np.ndarray], finite: Bool[np.ndarray, "models"]
+) -> dict[Setting, np.ndarray]:
+    """The settings with models to choose from, and these."""
+    if not finite.any():
+        raise DivergenceError(
+            f"all {len(finite)} models diverged: no validation loss is finite. "
+            "Try smaller learning rates or l2 weights."
+        )
+    return {s: models[finite[models]] for s, models in groups.items() if finite[models].any()}
 
 
 def _keep(setup: Setup, result: SweepResult, groups: dict[Setting, np.ndarray]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -9,7 +10,9 @@ from safetensors.numpy import load_file
 import funcnet as fn
 from funcnet import sweep
 from funcnet.config import TrainConfig
-from funcnet.tuning import parse_sweep, tune
+from funcnet.divergence import DivergenceError
+from funcnet.training import is_finite
+from funcnet.tuning import as_table, group_by_setting, is_finite_model, parse_sweep, tune
 
 
 def test_the_best_setting_is_kept_and_tested_once(tmp_path):
@@ -46,6 +49,44 @@ def test_a_model_that_diverges_leaves_records_that_every_reader_takes(tmp_path):
     losses = json.loads((tmp_path / "sweep.json").read_text(), parse_constant=pytest.fail)
     assert losses["train_loss"][0][-1] > 0
     assert losses["train_loss"][1][-1] is None
+
+
+def test_a_model_that_diverged_is_never_kept(tmp_path):
+    """Its logits are NaN, which is class 0: right for nine examples of ten, here."""
+    lines = []
+    config = TrainConfig(
+        model="logistic", sweep=("learning_rate=1e-5,0.3", "l2=10"), epochs=8, out=tmp_path
+    )
+    summary = tune(config, say=lines.append)
+    record = json.loads((tmp_path / "sweep.json").read_text())
+    assert record["validation_accuracy"][1][-1] > record["validation_accuracy"][0][-1]
+    assert record["validation_loss"][1][-1] is None
+    assert summary["learning_rate"] == 1e-5
+    assert all(map(is_finite, load_file(tmp_path / "params.safetensors").values()))
+    assert [line.endswith("  diverged") for line in lines if "  10  " in line] == [False, True]
+
+
+def test_where_every_model_diverges_none_is_kept(tmp_path):
+    config = TrainConfig(sweep=("learning_rate=1e38,2e38", "seed=0:2"), epochs=1, out=tmp_path)
+    with pytest.raises(DivergenceError, match="all 4 models diverged: no validation loss is fin"):
+        tune(config, say=lambda line: None)
+    assert {path.name for path in tmp_path.iterdir()} <= {"config.json", "checkpoints", ".lock"}
+
+
+def test_the_table_counts_models_that_diverged_and_leaves_them_out_of_the_mean():
+    nan = float("nan")
+    result = sweep.SweepResult(
+        settings=sweep.combinations([0.1, 0.5], seeds=range(3)),
+        params=jnp.array([1.0, nan, 1.0, 1.0, 1.0, jnp.inf]),
+        train_loss=jnp.ones([6, 1]),
+        validation_loss=jnp.array([[1.0], [1.0], [nan], [nan], [nan], [1.0]]),
+        validation_accuracy=jnp.array([[0.25], [0.5], [0.75], [0.5], [0.5], [0.5]]),
+    )
+    finite = is_finite_model(result)
+    _, some, none = as_table(group_by_setting(result), result, finite)
+    assert finite.tolist() == [True] + 5 * [False]
+    assert some.split("1  ")[-1] == "0.2500 ± 0.0000, 2 of 3 diverged"
+    assert none.split("1  ")[-1] == "diverged"
 
 
 def test_the_models_are_compared_on_examples_they_do_not_learn_from(monkeypatch):
