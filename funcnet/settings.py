@@ -1,19 +1,22 @@
 """What distinguishes the models of a sweep: every combination of settings, whole or in parts."""
 
 import itertools
-import math
 import numbers
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt32
 
 Columns = TypeVar("Columns")
 """A pytree of arrays whose first axes are equally long."""
+
+Numbers: TypeAlias = Iterable[ArrayLike]
+"""A list, a range or an array of numbers, Python's, NumPy's or JAX's."""
 
 
 class Settings(NamedTuple):
@@ -32,11 +35,34 @@ class Settings(NamedTuple):
     scale: Float[Array, "*models"]
 
 
+class Axis(NamedTuple):
+    """What the numbers of a list of settings have to be.
+
+    Attributes:
+      expected: in words.
+      kind: of number that they become.
+      is_right: whether one that has become it is as expected.
+    """
+
+    expected: str
+    kind: type
+    is_right: Callable[[Any], bool] = lambda x: True
+
+
+AXES = {
+    "learning_rates": Axis("positive and finite", float, lambda x: x > 0),
+    "l2s": Axis("not negative, and finite", float, lambda x: x >= 0),
+    "scales": Axis("positive and finite", float, lambda x: x > 0),
+    "seeds": Axis("whole, 0 to 2^32 - 1", np.uint32),
+}
+"""The lists of settings that are combined."""
+
+
 def combinations(
-    learning_rates: Iterable[float | int],
-    seeds: Iterable[int],
-    l2s: Iterable[float | int] = (0.0,),
-    scales: Iterable[float | int] = (1.0,),
+    learning_rates: Numbers,
+    seeds: Numbers,
+    l2s: Numbers = (0.0,),
+    scales: Numbers = (1.0,),
 ) -> Settings:
     """Every combination; the seeds of one setting lie side by side.
 
@@ -45,25 +71,72 @@ def combinations(
     (Array([0.1, 0.1, 0.3, 0.3], dtype=float32), Array([0, 1, 0, 1], dtype=uint32))
 
     Raises:
-      ValueError: one of them is empty, or has the same value twice; a learning rate or a scale is
-        not positive, an l2 is negative, a seed is not a whole number from 0 to 2³² − 1.
-      TypeError: one of them is a number: a list of it is expected.
+      ValueError: one of them is empty, or has the same number twice; a learning rate or a scale is
+        not positive, an l2 is negative, a seed is not a whole number from 0 to 2³² − 1. All this
+        as float32: 1e-50 is not positive, and 0.3 and 0.30000000000000004 are the same.
+      TypeError: one of them is a number, and a list of it is expected; or a list of something else.
     """
-    axes = {
-        "learning_rates": _checked("learning_rates", learning_rates, "positive", lambda x: x > 0),
-        "l2s": _checked("l2s", l2s, "not negative", lambda x: x >= 0),
-        "scales": _checked("scales", scales, "positive", lambda x: x > 0),
-        "seeds": _checked(
-            "seeds", seeds, "whole, 0 to 2^32 - 1", lambda x: x == int(x) and 0 <= x < 2**32
-        ),
-    }
-    rate, l2, scale, seed = zip(*itertools.product(*axes.values()), strict=True)
-    return Settings(
-        learning_rate=jnp.array(rate, float),
-        seed=jnp.array(np.array(seed, np.uint32)),
-        l2=jnp.array(l2, float),
-        scale=jnp.array(scale, float),
-    )
+    given = {"learning_rates": learning_rates, "l2s": l2s, "scales": scales, "seeds": seeds}
+    axes = itertools.starmap(check_numbers, given.items())
+    rate, l2, scale, seed = (jnp.array(grid.ravel()) for grid in np.meshgrid(*axes, indexing="ij"))
+    return Settings(learning_rate=rate, seed=seed, l2=l2, scale=scale)
+
+
+def check_numbers(axis: str, values: Numbers, *, name: str | None = None) -> np.ndarray:
+    """The values as the array that they become, if they are as expected there; else an error.
+
+    Args:
+      axis: a key of `AXES`.
+      values: the numbers.
+      name: what the caller calls them, for the message; by default as the axis is called.
+
+    >>> check_numbers("seeds", range(3))
+    array([0, 1, 2], dtype=uint32)
+    >>> check_numbers("l2s", [-1], name="--sweep l2")
+    Traceback (most recent call last):
+    ...
+    ValueError: --sweep l2: expected numbers that are not negative, and finite, as float32; got -1.
+
+    Raises:
+      ValueError: there are none, or the same twice, or one is not as expected.
+      TypeError: they are no list of numbers.
+    """
+    expected, kind, is_right = AXES[axis]
+    name, dtype = name or axis, np.dtype(jnp.result_type(kind))
+    given = _as_numbers(name, values)
+    for number in given:
+        if not (_fits(number, dtype) and is_right(dtype.type(number))):
+            raise ValueError(
+                f"{name}: expected numbers that are {expected}, as {dtype}; got {number!r}."
+            )
+    if not given:
+        raise ValueError(f"{name}: expected one number or more; got none.")
+    column = np.array(given, dtype)
+    (value, count), *_ = Counter(column).most_common(1)
+    if count > 1:
+        raise ValueError(
+            f"{name}: expected each number once, as {dtype}; got {value!s} {count} times."
+        )
+    return column
+
+
+def _as_numbers(name: str, values: Any) -> list[Any]:
+    """The entries of a list or an array, as numbers of Python."""
+    if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+        raise TypeError(f"{name}: expected a list of numbers; got {values!r}. Try [{values!r}].")
+    entries = [v.item() if getattr(v, "shape", None) == () else v for v in values]
+    for entry in entries:
+        if isinstance(entry, bool) or not isinstance(entry, numbers.Real):
+            raise TypeError(f"{name}: expected real numbers; got {entry!r}.")
+    return entries
+
+
+def _fits(number: Any, dtype: np.dtype) -> bool:
+    """Whether a number of Python is one of this type, but for rounding."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return limits.min <= number <= limits.max and number == int(number)
+    return abs(number) <= float(np.finfo(dtype).max)
 
 
 def first(columns: Columns, count: int) -> Columns:
@@ -80,21 +153,3 @@ def cut(settings: Settings, num_parts: int) -> list[Settings]:
     """
     columns = (jnp.array_split(column, num_parts) for column in settings)
     return list(itertools.starmap(Settings, zip(*columns, strict=True)))
-
-
-def _checked(
-    name: str, values: Iterable[float | int], expected: str, is_right: Callable[[float | int], bool]
-) -> list[float | int]:
-    """The values, all of them different, finite and as expected; else an error."""
-    if not isinstance(values, Iterable):
-        raise TypeError(f"{name}: expected a list of numbers; got {values!r}. Try [{values!r}].")
-    values = list(values)
-    if not values:
-        raise ValueError(f"{name}: expected one number or more; got none.")
-    for value in values:
-        if not (isinstance(value, numbers.Real) and math.isfinite(value) and is_right(value)):
-            raise ValueError(f"{name}: expected numbers that are {expected}; got {value!r}.")
-    (value, count), *_ = Counter(values).most_common(1)
-    if count > 1:
-        raise ValueError(f"{name}: expected each number once; got {value} {count} times.")
-    return values

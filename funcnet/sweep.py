@@ -23,7 +23,7 @@ from funcnet.devices import Device, across_devices, free_memory
 from funcnet.fit import Progress, Stopped, begin, segment_size
 from funcnet.fit import fit as fit_epochs
 from funcnet.metrics import Evaluation
-from funcnet.settings import Columns, Settings, combinations, cut, first
+from funcnet.settings import Columns, Numbers, Settings, combinations, cut, first
 from funcnet.training import (
     Loss,
     StepInfo,
@@ -178,10 +178,10 @@ def fit(
     data: Examples,
     *,
     validation: Examples,
-    learning_rates: Iterable[float | int],
-    seeds: Iterable[int],
-    l2s: Iterable[float | int] = (0.0,),
-    scales: Iterable[float | int] = (1.0,),
+    learning_rates: Numbers,
+    seeds: Numbers,
+    l2s: Numbers = (0.0,),
+    scales: Numbers = (1.0,),
     optimizer: MakeOptimizer = optax.sgd,
     epochs: int = 10,
     batch_size: int = 128,
@@ -202,7 +202,7 @@ def fit(
       loss: `loss(logits, targets) -> one value an example`.
       data: the examples to learn from.
       validation: the examples to compare the models on. A test set is for the one that is chosen.
-      learning_rates: step sizes.
+      learning_rates: step sizes, each once, as float32 has them.
       seeds: of the first parameters.
       l2s: weights λ of the penalty `λ/2 ‖params‖²`.
       scales: what the first parameters are multiplied by.

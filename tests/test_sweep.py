@@ -136,16 +136,21 @@ def test_an_l2_weight_shrinks_the_parameters(examples):
         ({"learning_rates": []}, "learning_rates: expected one number or more; got none"),
         (
             {"learning_rates": [0.1, -1.0]},
-            "learning_rates: expected numbers that are positive; got -1",
+            "learning_rates: expected numbers that are positive and finite, as float32; got -1",
         ),
         ({"learning_rates": [float("nan")]}, "learning_rates: .*; got nan"),
-        ({"seeds": [2**32]}, r"seeds: .* whole, 0 to 2\^32 - 1; got 4294967296"),
+        ({"seeds": [2**32]}, r"seeds: .* whole, 0 to 2\^32 - 1, as uint32; got 4294967296"),
         ({"seeds": [-1]}, "seeds: .*; got -1"),
-        ({"l2s": [-0.1]}, "l2s: expected numbers that are not negative; got -0.1"),
-        ({"scales": [0.0]}, "scales: expected numbers that are positive; got 0.0"),
+        ({"l2s": [-0.1]}, "l2s: expected numbers that are not negative, and finite, .*; got -0.1"),
+        ({"scales": [0.0]}, "scales: expected numbers that are positive .*; got 0.0"),
         ({"epochs": 0}, "epochs: expected a positive integer; got 0"),
         ({"batch_size": 0}, "batch_size: expected a positive integer; got 0"),
-        ({"seeds": [5, 1, 5]}, "seeds: expected each number once; got 5 2 times"),
+        ({"seeds": [5, 1, 5]}, "seeds: expected each number once, as uint32; got 5 2 times"),
+        ({"learning_rates": [1e39]}, r"learning_rates: .* finite, as float32; got 1e\+39"),
+        ({"learning_rates": [1e-50]}, "learning_rates: .* positive and .* as float32; got 1e-50"),
+        ({"l2s": [1e300]}, r"l2s: .* finite, as float32; got 1e\+300"),
+        ({"scales": [0.3, 0.1 + 0.2]}, "scales: .* once, as float32; got 0.3.* 2 times"),
+        ({"learning_rates": [np.float32(0.1), 0.1]}, "learning_rates: .* once, .*got 0.1 2 times"),
     ],
 )
 def test_settings_that_cannot_be_trained_with(changed, message, examples):
@@ -155,11 +160,24 @@ def test_settings_that_cannot_be_trained_with(changed, message, examples):
         sweep.fit(MODELS["softmax"], LOSS, train, validation=validation, **options)
 
 
+def test_settings_may_be_arrays():
+    jax_arrays = sweep.combinations(
+        jnp.array([0.1, 0.2]), jnp.arange(3), l2s=[jnp.float32(0.1)], scales=np.array([1, 2])
+    )
+    lists = sweep.combinations([0.1, 0.2], range(3), l2s=[0.1], scales=[1.0, 2.0])
+    again = sweep.combinations([lists.learning_rate[0]], [lists.seed[0]], l2s=[np.array(0.1)])
+    jax.tree.map(np.testing.assert_array_equal, jax_arrays, lists)
+    jax.tree.map(np.testing.assert_array_equal, again, sweep.first(lists, 1))
+
+
 WRONG_TYPES = {
     "learning_rates=0.1": "learning_rates: expected a list of numbers; got 0.1. Try [0.1].",
-    "learning_rates=['a']": "learning_rates: expected numbers that are positive; got 'a'.",
+    "learning_rates=['a']": "learning_rates: expected real numbers; got 'a'.",
+    "learning_rates=np.array(0.1)": "learning_rates: expected a list of numbers; got array(0.1). "
+    "Try [array(0.1)].",
+    "seeds=[True]": "seeds: expected real numbers; got True.",
     "seeds=8": "seeds: expected a list of numbers; got 8. Try [8].",
-    "seeds=[0.5]": "seeds: expected numbers that are whole, 0 to 2^32 - 1; got 0.5.",
+    "seeds=[0.5]": "seeds: expected numbers that are whole, 0 to 2^32 - 1, as uint32; got 0.5.",
     "optimizer=optax.sgd(0.1)": "optimizer: expected a function of the learning rate, such as "
     "optax.sgd; got GradientTransformationExtraArgs. Each model has its own rate: lambda rate: ...",
 }
