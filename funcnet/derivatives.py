@@ -146,6 +146,8 @@ SLOPES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
 
 def _integer_pow(a: Array, *, y: int) -> tuple[Rule, ...]:
     n = y
+    if n == 0:
+        return (slope("0", lambda _, a: jnp.zeros_like(a)),)  # 0 · a⁻¹ would be NaN at 0
     formula = {2: "2 {a}", 3: "3 {a}²", -1: "−{y} / {a}"}.get(n, f"{n} {{a}}^{n - 1}")
     return (slope(formula.replace("-", "−"), lambda _, a: n * a ** (n - 1)),)
 

@@ -233,8 +233,22 @@ def trace(
     return traced
 
 
-def gradient(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+def gradient(
+    function: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    expand: str | Iterable[str] = (),
+) -> Callable[..., Any]:
     """The gradient by the hand-derived local derivatives; called as `jax.grad(function, argnums)`.
+
+    What the table of `derivatives` has no rule for is differentiated by `jax.vjp`: such an edge of
+    the graph is not `by_hand`. So is a function with a derivative of its own, by that derivative,
+    right or wrong; opened, its operations are by hand as well.
+
+    Args:
+      function: as for `trace`.
+      argnums: the arguments to derive by.
+      expand: names of operations to open, as for `trace`.
 
     >>> gradient(lambda w: jnp.sum(w**2))(jnp.array([1.0, 2.0]))
     Array([2., 4.], dtype=float32)
@@ -242,13 +256,16 @@ def gradient(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
     Raises:
       TypeError: `function` is not one; or, from the call, an argument that is to be derived by is
         not of floats.
-      ValueError: from the call, the output is not a scalar.
+      ValueError: from the call, the output is not a scalar; or `expand` names nothing that the
+        function does.
     """
     recording.check_callable("gradient", function)
+    opened = _names(expand)
 
     def gradient_of(*args: Any, **kwargs: Any) -> Any:
         recording.check_floats(args, argnums)
-        tape, output, _ = recording.record(function, args, kwargs, frozenset())
+        tape, output, _ = recording.record(function, args, kwargs, opened)
+        _check_opened(opened, tape)
         adjoints, _ = sweep(tape, recording.seed("gradient", tape, output))
         leaves, structure = jax.tree.flatten((args, kwargs))
         received = [
@@ -261,6 +278,16 @@ def gradient(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         return tuple(by_argument[i] for i in argnums)
 
     return gradient_of
+
+
+def _names(expand: str | Iterable[str]) -> frozenset[str]:
+    """The operations to open; a string is one of them."""
+    return frozenset((expand,) if isinstance(expand, str) else expand)
+
+
+def _check_opened(names: Iterable[str], tape: Tape) -> None:
+    for name in names:
+        _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
 
 
 def _build(

@@ -99,6 +99,7 @@ def test_the_slope_of_abs_at_0_is_that_of_pytorch():
 
 def test_the_slopes_of_0_to_the_0_are_those_of_pytorch():
     assert gradient(lambda x, y: x**y, (0, 1))(0.0, 0.0) == (0, 0)  # where JAX has (nan, 0)
+    assert gradient(lambda x: lax.integer_pow(x, 0))(0.0) == 0
     torch = pytest.importorskip("torch", reason="PyTorch is in the extra [peers]")
     x, y = (torch.tensor(0.0, requires_grad=True) for _ in range(2))
     (x**y).backward()

@@ -785,6 +785,21 @@ def test_the_gradient_is_a_function_like_another():
     assert fn.check_gradients(function, *args, hand=gradient(function)).verdict == "pass"
 
 
+@jax.custom_jvp
+def wrongly_squared(x):
+    return x * x
+
+
+wrongly_squared.defjvps(lambda dx, y, x: 3 * x * dx)
+
+
+def test_the_gradient_opens_a_function_whose_own_derivative_is_wrong():
+    assert gradient(wrongly_squared)(2.0) == 6  # its own, as of jax.grad
+    assert gradient(wrongly_squared, expand="wrongly_squared")(2.0) == 4
+    with pytest.raises(ValueError, match=r"expected one of .*wrongly_squared; got 'sigmoid'"):
+        gradient(wrongly_squared, expand="sigmoid")(2.0)
+
+
 def test_bad_input():
     with pytest.raises(TypeError, match="function"):
         trace(3)
