@@ -115,7 +115,8 @@ class TrainConfig:
     and go on with half the learning rate."""
     sweep: Annotated[tuple[str, ...] | None, _option("NAME=VALUES ...", "train one model")] = None
     """Train every combination of several settings at once, and keep the best on held-out
-    examples: learning_rate, seed, l2 and scale, as learning_rate=0.1,0.3 or seed=0:8."""
+    examples: learning_rate, seed, l2 and scale, as learning_rate=0.1,0.3 or seed=0:8. A seed here
+    is of the first parameters alone; the order of the examples is by --seed. Leaves sweep.json."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the last line only."""
 

@@ -144,7 +144,7 @@ def split(examples: Examples, *, share: float, name: str = "examples") -> tuple[
         raise ValueError(
             f"{name}: expected enough examples to put {share:.0%} of each class aside; "
             f"got {len(indices)} of {len(counts)} classes, the smallest of which has "
-            f"{counts.min()}. Bring more, or a test part of your own."
+            f"{counts.min()}. Bring more."
         ) from error
     return jax.tree.map(lambda a: a[rest], examples), jax.tree.map(lambda a: a[part], examples)
 

@@ -7,7 +7,7 @@ product, and the data are read once for all.
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -203,7 +203,7 @@ def fit(
       data: the examples to learn from.
       validation: the examples to compare the models on. A test set is for the one that is chosen.
       learning_rates: step sizes, each once, as float32 has them.
-      seeds: of the first parameters.
+      seeds: of the first parameters. The order of the examples is the same for all models.
       l2s: weights λ of the penalty `λ/2 ‖params‖²`.
       scales: what the first parameters are multiplied by.
       optimizer: `learning_rate -> optax transformation`.
@@ -231,13 +231,13 @@ def fit(
     True
 
     Raises:
-      ValueError: settings or examples that can't be trained with; or one model alone needs more
-        memory.
+      ValueError: settings or examples that can't be trained with; a progress of other settings,
+        or of more epochs; or one model alone needs more memory.
       TypeError: one of the settings is a number, not a list; the optimizer is one already made.
       Stopped: `stop` said so; it has the progress.
     """
     settings = combinations(learning_rates, seeds, l2s, scales)
-    check_examples(data, batch_size)
+    check_examples(data, batch_size, name="data")
     check_examples(validation, name="validation")
     _check_training(optimizer, epochs)
     divided, whole = across_devices("models")
@@ -258,8 +258,10 @@ def fit(
         memory = MEMORY_SHARE * free_memory(task.device) if memory is None else memory
         parts = _parts_that_fit(settings, functools.partial(_bytes, task, programs), memory)
         progress = SweepProgress(num_parts=len(parts))
+    parts = cut(settings, progress.num_parts)
+    _check_progress(progress, parts, epochs)
     reached = list(progress.parts)
-    for index, part in enumerate(cut(settings, progress.num_parts)):
+    for index, part in enumerate(parts):
         if index == len(reached):
             reached.append(begin(init_sweep(model, part, optimizer), len(part.seed)))
 
@@ -272,6 +274,20 @@ def fit(
         except Stopped:
             raise Stopped(progress._replace(parts=tuple(reached))) from None
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *map(_as_result, reached))
+
+
+def _check_progress(progress: SweepProgress, parts: Sequence[Settings], epochs: int) -> None:
+    """Refuses to go on from the progress of other settings, or from beyond the last epoch."""
+    for part, reached in zip(parts, progress.parts, strict=False):
+        if not all(map(np.array_equal, part, reached.state.settings)):
+            raise ValueError(
+                "progress: expected that of the same learning_rates, seeds, l2s and scales; "
+                "got that of others."
+            )
+        if reached.epoch > epochs:
+            raise ValueError(
+                f"epochs: expected at least the {reached.epoch} of the progress; got {epochs}."
+            )
 
 
 def _check_training(optimizer: MakeOptimizer, epochs: int) -> None:

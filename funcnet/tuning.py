@@ -323,14 +323,14 @@ def _numbers(text: str, number: type, specification: str) -> list[Any]:
     try:
         if number is int and ":" in text:
             first, end = (int(bound) for bound in text.split(":"))
-            if end - first > MOST_SEEDS:
+            if not 0 < end - first <= MOST_SEEDS:
                 raise ValueError
             return list(range(first, end))
         return [number(value) for value in text.split(",")]
     except ValueError as error:
         raise ValueError(
             "--sweep: expected NAME=NUMBER,NUMBER,... as in learning_rate=0.1,0.3, or "
-            f"seed=FIRST:END as in seed=0:8, of at most {MOST_SEEDS:,} seeds; "
+            f"seed=FIRST:END as in seed=0:8, of 1 to {MOST_SEEDS:,} seeds; "
             f"got {specification!r}."
         ) from error
 

@@ -229,6 +229,24 @@ def test_the_parameters_keep_their_dtype(examples):
     assert result.validation_accuracy[0, -1] > 0.8
 
 
+def test_a_progress_of_other_settings_is_refused(examples):
+    train, validation = examples
+    kept = []
+
+    def fit(**settings):
+        return sweep.fit(MODELS["softmax"], LOSS, train, validation=validation, **settings)
+
+    first = {"learning_rates": [0.1], "seeds": [0, 1]}
+    alone = fit(**first, epochs=2, save=kept.append)
+    again = fit(**first, epochs=2, progress=kept[0])
+    np.testing.assert_array_equal(again.params.weight, alone.params.weight)
+    for other in ({"learning_rates": [0.5], "seeds": [0, 1]}, {**first, "seeds": [0, 1, 2]}):
+        with pytest.raises(ValueError, match="progress: expected that of the same"):
+            fit(**other, epochs=2, progress=kept[0])
+    with pytest.raises(ValueError, match="epochs: expected at least the 2 of the progress; got 1"):
+        fit(**first, epochs=1, progress=kept[-1])
+
+
 def test_judging_is_part_of_the_memory_that_is_predicted(examples):
     train, validation = examples
     many = jax.tree.map(lambda a: np.concatenate([a] * 20), validation)
