@@ -422,7 +422,13 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
             return dataclasses.replace(node, index=index[old], inputs=inputs)
         adjoint = None if node.adjoint is None else received.get(old, jnp.zeros_like(node.value))
         return dataclasses.replace(
-            node, index=index[old], inputs=(), operation="argument", adjoint=adjoint
+            node,
+            index=index[old],
+            inputs=(),
+            operation="argument",
+            expression="argument",
+            numbers="argument",
+            adjoint=adjoint,
         )
 
     return Graph(

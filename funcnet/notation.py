@@ -44,13 +44,14 @@ EXPRESSIONS: Mapping[str, str] = MappingProxyType(
 
 
 def number(x: Any) -> str:
-    """A number as a slide has it: four digits, and a true minus.
+    """A number as a slide has it: four digits, whole numbers below 10⁷ in full, a true minus.
 
-    >>> number(-0.5), number(3.0), number(1e-7), number(True), number(float("inf"))
-    ('−0.5', '3', '1e−07', 'True', '∞')
+    >>> number(-0.5), number(22500.0), number(1e-7), number(True), number(float("inf"))
+    ('−0.5', '22500', '1e−07', 'True', '∞')
     """
     item = np.asarray(x).item()
-    text = f"{item:.4g}" if isinstance(item, float) else str(item)
+    digits = 7 if isinstance(item, float) and item.is_integer() else 4
+    text = f"{item:.{digits}g}" if isinstance(item, float) else str(item)
     return text.replace("-", "−").replace("inf", "∞")
 
 

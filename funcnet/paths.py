@@ -21,6 +21,9 @@ MAX_PATHS = 8
 MAX_FACTORS = 12
 """Of a longer product the first and the last are written, and how many are not."""
 
+MAX_WAYS = 4
+"""How many ways within one assignment are written out as a sum."""
+
 
 class Factor(NamedTuple):
     """One factor of a product along a path, `∂parent/∂child`.
@@ -223,7 +226,7 @@ def _factors(
         i: Factor(
             parent=parent.name,
             child=nodes[i].name,
-            formula=formulas[i][0] if len(formulas[i]) == 1 else "a sum over the ways between",
+            formula=_sum(formulas[i]),
             value=numbers.get(i) if is_number(nodes[i].value) else None,
             shapes=f"{list(parent.value.shape)} → {list(nodes[i].value.shape)}",
         )
@@ -234,11 +237,11 @@ def _factors(
 def _formulas(
     operands: Mapping[int, Sequence[Edge]], assignment: Assignment
 ) -> Mapping[int, Sequence[str]]:
-    """What becomes of the adjoint on the ways down, two of them where there are more."""
+    """What becomes of the adjoint on the ways down, `MAX_WAYS` and one where there are more."""
     formulas: dict[int, list[str]] = {assignment.steps[0]: [""]}
     for step in assignment.steps:
         for edge in operands.get(step, ()):
-            ways = [_then(way, edge.formula) for way in formulas[step][:2]]
+            ways = [_then(way, edge.formula) for way in formulas[step][: MAX_WAYS + 1]]
             formulas.setdefault(edge.child, []).extend(ways)
     return formulas
 
@@ -269,6 +272,13 @@ def _pulled(edge: Edge, adjoint: Any) -> Any:
 
 def _plus(one: Any, other: Any) -> Any:
     return None if one is None or other is None else one + other
+
+
+def _sum(ways: Sequence[str]) -> str:
+    """The formulas of several ways as a sum; very many are not written out."""
+    if len(ways) > MAX_WAYS:
+        return "a sum over the ways between"
+    return " + ".join(f"({way})" if ", then" in way and ways[1:] else way for way in ways)
 
 
 def _then(first: str, second: str) -> str:

@@ -569,6 +569,17 @@ def test_a_variable_without_a_path():
     )
 
 
+def test_a_variable_that_one_assignment_reads_twice():
+    rule = trace(lambda x: x * x)(3.0).chain_rule("x")
+    assert str(rule) == "∂output/∂x = x + x = 6"
+
+    def cost(x, y):
+        L = x**2 + 3 * x * y + y
+        return L  # noqa: RET504
+
+    assert str(trace(cost)(3.0, 2.0).chain_rule("x")) == "∂L/∂x = (y, then 3) + 2 x = 12"
+
+
 def test_a_loop_is_opened_by_turns():
     def function(c, xs):
         last, _ = jax.lax.scan(lambda h, x: (h * x, None), c, xs)
@@ -583,6 +594,8 @@ def test_a_loop_is_opened_by_turns():
         received = [edge.contribution for edge in turn.uses.get(node.index, ())]
         ends = [ȳ for i, ȳ in turn.cotangents.items() if i == node.index]
         np.testing.assert_allclose(sum(received + ends), node.adjoint)
+    before = [node for node in turn.nodes if not node.turn or node.turn[0] != 1]
+    assert {node.expression for node in before} == {"argument"}
     unrolled = trace(function, expand="scan")(1.0, xs)
     np.testing.assert_allclose(unrolled["xs"].adjoint, [15, 10, 6])
     with pytest.raises(ValueError, match=r"expected 0 … 2; got 7"):
