@@ -1,6 +1,7 @@
 """What a program says to the person who runs it: epochs as they pass, and errors in one line."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -74,14 +75,14 @@ def check_out(out: Path | None, suffixes: Collection[str]) -> None:
       suffixes: what its name may end in.
 
     Raises:
-      ValueError: it ends in something else, or its folder is missing.
+      ValueError: it ends in something else, its folder is missing, or it is a folder itself.
     """
     if out is None:
         return
     if out.suffix not in suffixes:
         expected = ", ".join(suffixes)
         raise ValueError(f"--out: expected a name ending in {expected}; got {str(out)!r}.")
-    if not out.parent.is_dir():
+    if out.is_dir() or not out.parent.is_dir():
         raise ValueError(f"--out: expected a file in a folder that exists; got {str(out)!r}.")
 
 
@@ -106,6 +107,9 @@ def run_program(
     """
     import tyro
 
+    for stream in (sys.stdout, sys.stderr):  # where it can't write −, it writes ?
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     options = tyro.cli(config)
     keep_compiled_programs()
     try:

@@ -51,15 +51,15 @@ def trace(options: Options) -> fn.Graph:
 
 
 def main(options: Options) -> None:
-    """Traces, prints, and writes."""
+    """Traces, writes, and prints: the file is whole even where a reader of the output stops."""
     check_out(options.out, WRITERS)
     graph = trace(options)
+    if options.out:
+        write_whole(options.out, WRITERS[options.out.suffix](graph).encode())
     print(graph)
     for node in graph.nodes:
         if node.operation == "argument" and node.adjoint is not None:
             print(graph.chain_rule(node.name))
-    if options.out:
-        write_whole(options.out, WRITERS[options.out.suffix](graph).encode())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """scripts/trace_graph.py: examples, files, a user's own function, and errors in one line."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -42,6 +43,23 @@ def gate(x, on):
 
 three = 3
 """
+
+
+def test_the_file_is_whole_where_the_output_cannot_be_written(tmp_path):
+    out = tmp_path / "lecture.svg"
+    command = [sys.executable, str(SCRIPTS / "trace_graph.py"), "--out", str(out)]
+    _ = subprocess.run(f"{' '.join(command)} | true", shell=True, check=False)
+    assert ET.parse(out).getroot().tag.endswith("svg")
+
+
+def test_an_output_that_cannot_hold_every_character():
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "trace_graph.py")],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"10 ? d" in done.stdout
 
 
 @pytest.fixture(scope="module")
