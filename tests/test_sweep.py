@@ -200,15 +200,15 @@ for wrong in {list(WRONG_TYPES)}:
     assert done.stdout.splitlines() == list(WRONG_TYPES.values()), done.stderr
 
 
-@pytest.mark.parametrize("which", ["examples", "validation"])
+@pytest.mark.parametrize("which", ["data", "validation"])
 @pytest.mark.parametrize("count", [0, 9])
 def test_inputs_and_targets_that_do_not_belong_together(which, count, examples):
     train, validation = examples
-    given = {"examples": train, "validation": validation}
+    given = {"data": train, "validation": validation}
     given[which] = given[which]._replace(targets=given[which].targets[:count])
     with pytest.raises(ValueError, match=rf"{which}: expected one target .*and {count} targets"):
         sweep.fit(
-            MODELS["softmax"], LOSS, given["examples"], validation=given["validation"],
+            MODELS["softmax"], LOSS, given["data"], validation=given["validation"],
             learning_rates=[0.1], seeds=[0],
         )  # fmt: skip
 
