@@ -420,16 +420,7 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
         if old in inside:
             inputs = tuple(index[i] for i in node.inputs)
             return dataclasses.replace(node, index=index[old], inputs=inputs)
-        adjoint = None if node.adjoint is None else received.get(old, jnp.zeros_like(node.value))
-        return dataclasses.replace(
-            node,
-            index=index[old],
-            inputs=(),
-            operation="argument",
-            expression="argument",
-            numbers="argument",
-            adjoint=adjoint,
-        )
+        return _as_argument(node, index[old], received.get(old, jnp.zeros_like(node.value)))
 
     return Graph(
         name=f"{graph.name}[{turn}]",
@@ -442,6 +433,19 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
         cotangents={index[i]: ȳ for i, ȳ in sorted(cotangents.items())},
         bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
         aliases={name: index[i] for name, i in graph.aliases.items() if i in index},
+    )
+
+
+def _as_argument(node: Node, index: int, adjoint: Any) -> Node:
+    """A node as one that is read from outside."""
+    return dataclasses.replace(
+        node,
+        index=index,
+        inputs=(),
+        operation="argument",
+        expression="argument",
+        numbers="argument",
+        adjoint=None if node.adjoint is None else adjoint,
     )
 
 

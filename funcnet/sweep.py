@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from funcnet.base import Examples, Model, Params
+from funcnet.base import Examples, Model, Params, num_params
 from funcnet.devices import Device, across_devices, free_memory
 from funcnet.fit import Progress, Stopped, begin, segment_size
 from funcnet.fit import fit as fit_epochs
@@ -334,7 +334,7 @@ class _Task(NamedTuple):
         return segment_size(
             num_examples=self.num_examples,
             batch_size=self.batch_size,
-            num_params=num_models * sum(leaf.size for leaf in jax.tree.leaves(params)),
+            num_params=num_models * num_params(params),
         )
 
 

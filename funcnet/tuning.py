@@ -21,6 +21,7 @@ from funcnet.divergence import DivergenceError
 from funcnet.files import write_whole
 from funcnet.fit import Stopped, begin
 from funcnet.saving import Saved, Saver, form, like_packed, unpack
+from funcnet.settings import check_numbers
 from funcnet.setup import Setup, prepare
 from funcnet.sweep import SweepProgress, SweepResult
 from funcnet.training import evaluate, is_finite
@@ -57,7 +58,8 @@ def parse_sweep(specifications: Sequence[str]) -> dict[str, list[float] | list[i
     {'learning_rates': [0.1, 0.3], 'seeds': [0, 1, 2, 3]}
 
     Raises:
-      ValueError: nothing, an unknown name, one that comes twice, or values that are not numbers.
+      ValueError: nothing, an unknown name, one that comes twice, or values that are not numbers, or
+        not as `sweep.fit` takes them.
     """
     axes: dict[str, Any] = {}
     for specification in specifications or [""]:
@@ -65,7 +67,9 @@ def parse_sweep(specifications: Sequence[str]) -> dict[str, list[float] | list[i
         axis = AXES[one_of("--sweep", name.replace("-", "_"), AXES)]
         if axis in axes:
             raise ValueError(f"--sweep: expected {name} once; got it again in {specification!r}.")
-        axes[axis] = _numbers(values, int if axis == "seeds" else float, specification)
+        numbers = _numbers(values, int if axis == "seeds" else float, specification)
+        _ = check_numbers(axis, numbers, name=f"--sweep {name}")
+        axes[axis] = numbers
     return axes
 
 

@@ -133,6 +133,19 @@ def test_what_cannot_be_swept(specifications, message):
         parse_sweep(specifications)
 
 
+@pytest.mark.parametrize(
+    ("specification", "message"),
+    [
+        ("l2=-1", "--sweep l2: expected numbers that are not negative"),
+        ("learning_rate=0.3,0.30000000000000004", "--sweep learning_rate: expected each number"),
+        ("seed=8:0", "--sweep: expected .* of 1 to 100,000 seeds; got 'seed=8:0'"),
+    ],
+)
+def test_an_error_names_what_the_command_line_says(specification, message):
+    with pytest.raises(ValueError, match=message):
+        parse_sweep([specification])
+
+
 def test_gradients_by_hand_are_not_swept():
     with pytest.raises(ValueError, match="--gradients: expected jax with --sweep; got hand"):
         tune(TrainConfig(sweep=("seed=0:2",), gradients="hand"))
