@@ -45,10 +45,18 @@ three = 3
 """
 
 
-def test_the_file_is_whole_where_the_output_cannot_be_written(tmp_path):
+def test_the_file_is_whole_where_nobody_reads_the_output(tmp_path):
     out = tmp_path / "lecture.svg"
-    command = [sys.executable, str(SCRIPTS / "trace_graph.py"), "--out", str(out)]
-    _ = subprocess.run(f"{' '.join(command)} | true", shell=True, check=False)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "trace_graph.py"), "--out", str(out)],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=writing,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == 1
     assert ET.parse(out).getroot().tag.endswith("svg")
 
 
