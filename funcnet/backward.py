@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Shaped
 
 from funcnet import derivatives
-from funcnet.programs import CALLS, CUSTOM, called
+from funcnet._jaxpr import CALLS, CUSTOM, called
 from funcnet.tape import Operation, Tape
 
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite"})

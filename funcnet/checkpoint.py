@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnet.base import PathLike
-from funcnet.files import sync
+from funcnet._files import sync
 
 VERSION = 1
 """Of the form of the folder. Another one is refused."""

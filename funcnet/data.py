@@ -30,7 +30,7 @@ import jax
 import numpy as np
 
 from funcnet.base import Examples, PathLike, did_you_mean
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 
 MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
 """The data sets in MNIST's own format: four gzipped IDX files."""

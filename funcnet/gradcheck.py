@@ -15,7 +15,8 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
 
-from funcnet import programs, roads
+from funcnet import _jaxpr as programs
+from funcnet import roads
 from funcnet.probe import (
     DIRECTIONS,
     SMALL_LEAF,

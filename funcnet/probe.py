@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Shaped
 
-from funcnet import numerical, programs, roads
+from funcnet import _jaxpr as programs
+from funcnet import numerical, roads
 
 SMALL_LEAF = 2048
 """A leaf of at most so many numbers is looked at element by element."""

@@ -15,7 +15,7 @@ from funcnet.config import FullConfig, TrainConfig
 from funcnet.data import Dataset
 from funcnet.devices import Device, describe_device
 from funcnet.divergence import make_judge
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 from funcnet.fit import EpochInfo, Progress, Stopped, begin, epoch_info, fit, segment_size
 from funcnet.metrics import Evaluation
 from funcnet.saving import Saved, Saver

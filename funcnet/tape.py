@@ -15,7 +15,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from funcnet import programs
+from funcnet import _jaxpr as programs
 from funcnet.nodes import is_differentiable
 from funcnet.source import Stack, stack_of
 

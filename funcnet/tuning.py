@@ -18,7 +18,7 @@ from funcnet.base import Model, one_of
 from funcnet.config import OPTIMIZERS, FullConfig, TrainConfig
 from funcnet.data import Dataset, split
 from funcnet.divergence import DivergenceError
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 from funcnet.fit import Stopped, begin
 from funcnet.saving import Saved, Saver, form, like_packed, unpack
 from funcnet.settings import check_numbers

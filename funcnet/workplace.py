@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from funcnet import artifacts, saving
 from funcnet.config import FullConfig, TrainConfig, as_options, check_unchanged, from_options
 from funcnet.data import Dataset
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 from funcnet.saving import Saved
 
 FILES = (

@@ -27,7 +27,7 @@ from reporting import Report, Workload
 
 import funcnet as fn
 from funcnet.console import check_out, run_program, stoppable, watch_count
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 
 WORKLOADS = {
     goals.SOFTMAX: Task(sizes=(784, 10)),

@@ -18,7 +18,7 @@ import funcnet as fn
 from funcnet import artifacts, chain_rule
 from funcnet.base import to_float
 from funcnet.console import check_out, run_program, watch_count
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
 """How far two roads may be apart, relative to the largest gradient of a leaf."""

@@ -19,7 +19,7 @@ from graph_examples import lecture_example
 
 import funcnet as fn
 from funcnet.console import run_program
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 
 SUM = 13
 """The step at which the adjoint of `a` is the sum over two paths."""

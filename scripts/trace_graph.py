@@ -15,7 +15,7 @@ from graph_examples import EXAMPLES
 import funcnet as fn
 from funcnet.base import one_of
 from funcnet.console import check_out, run_program
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 
 WRITERS = {
     ".html": fn.render.page,

@@ -21,7 +21,7 @@ import reporting
 from accuracy import QUANTITIES, Tally
 
 from funcnet.console import run_program, watch_count
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 
 BLOCK = 2**20
 OURS = ("by hand", "funcnet")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import funcnet as fn
-from funcnet import programs
+from funcnet import _jaxpr as programs
 
 
 def offset(x):

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 import funcnet as fn
 from funcnet.config import TrainConfig
-from funcnet.files import write_whole
+from funcnet._files import write_whole
 from funcnet.run import run
 
 TRAIN = str(pathlib.Path(__file__).parents[1] / "scripts" / "train.py")
