@@ -6,24 +6,18 @@ Every gradient can be seen, is checked, and runs as one compiled program.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from funcnet import (
-    activations,
-    chain_rule,
-    data,
-    devices,
-    losses,
-    metrics,
-    models,
-    sweep,
-    training,
-)
+from funcnet import activations, chain_rule, data, devices, losses, models, training
 from funcnet.base import Examples, Linear, Model
 
 if TYPE_CHECKING:
-    from funcnet import checkpoint, gradcheck, graph, render
+    from funcnet import gradcheck, graph
     from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
     from funcnet.graph import Graph, trace
-    from funcnet.trained import load_model
+    from funcnet.graph import draw as render
+    from funcnet.runs._trained import load_model
+    from funcnet.training import _checkpoint as checkpoint
+    from funcnet.training import _evaluation as metrics
+    from funcnet.training import _sweep as sweep
 
 __all__ = [
     "Examples",
@@ -51,26 +45,29 @@ __all__ = [
 ]
 
 _LAZY = {
-    "checkpoint": "checkpoint",
-    "gradcheck": "gradcheck",
-    "GradientReport": "gradcheck",
-    "assert_gradients": "gradcheck",
-    "check_gradients": "gradcheck",
-    "graph": "graph",
-    "Graph": "graph",
-    "trace": "graph",
-    "load_model": "trained",
-    "render": "render",
+    "checkpoint": ("training._checkpoint", None),
+    "gradcheck": ("gradcheck", None),
+    "GradientReport": ("gradcheck", "GradientReport"),
+    "assert_gradients": ("gradcheck", "assert_gradients"),
+    "check_gradients": ("gradcheck", "check_gradients"),
+    "graph": ("graph", None),
+    "Graph": ("graph", "Graph"),
+    "trace": ("graph", "trace"),
+    "load_model": ("runs._trained", "load_model"),
+    "metrics": ("training._evaluation", None),
+    "render": ("graph.draw", None),
+    "sweep": ("training._sweep", None),
 }
-"""The modules of the names that are imported at their first use, a module's own among them."""
+"""Names that are imported at their first use: their module, and their name in it."""
 
 
 def __getattr__(name: str) -> Any:
     """Checking, drawing and runs are half of the import time: imported at their first use."""
     if name not in _LAZY:
         raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
-    module = importlib.import_module(f"funcnet.{_LAZY[name]}")
-    return module if name == _LAZY[name] else getattr(module, name)
+    module, attribute = _LAZY[name]
+    found = importlib.import_module(f"funcnet.{module}")
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """What a traced program says about a function: its precision, its size, and what it hides."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -257,3 +258,18 @@ def _run(
             results = perform(equation, operands, bool(which))
         values.update(zip(equation.outvars, results, strict=True))
     return list(map(read, jaxpr.outvars))
+
+
+def positional_names(function: Callable[..., Any], count: int) -> list[str]:
+    """What a function calls its positional arguments, so many of them.
+
+    >>> positional_names(lambda w, *xs: w, 3), positional_names(max, 1)
+    (['w', 'xs[0]', 'xs[1]'], ['args[0]'])
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin tells no signature
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters if p.kind == p.VAR_POSITIONAL), "args")
+    return [*names[:count], *(f"{rest}[{i}]" for i in range(count - len(names)))]

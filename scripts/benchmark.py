@@ -26,8 +26,8 @@ from peers import MODELS, Data, Task
 from reporting import Report, Workload
 
 import funcnet as fn
-from funcnet.console import check_out, run_program, stoppable, watch_count
 from funcnet._files import write_whole
+from funcnet.runs._console import check_out, run_program, stoppable, watch_count
 
 WORKLOADS = {
     goals.SOFTMAX: Task(sizes=(784, 10)),

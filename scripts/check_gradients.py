@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import funcnet as fn
-from funcnet import artifacts, chain_rule
-from funcnet.base import to_float
-from funcnet.console import check_out, run_program, watch_count
+from funcnet import chain_rule
 from funcnet._files import write_whole
+from funcnet.base import to_float
+from funcnet.runs import _artifacts as artifacts
+from funcnet.runs._console import check_out, run_program, watch_count
 
 TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
 """How far two roads may be apart, relative to the largest gradient of a leaf."""

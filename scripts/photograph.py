@@ -18,8 +18,8 @@ import tyro
 from graph_examples import lecture_example
 
 import funcnet as fn
-from funcnet.console import run_program
 from funcnet._files import write_whole
+from funcnet.runs._console import run_program
 
 SUM = 13
 """The step at which the adjoint of `a` is the sum over two paths."""

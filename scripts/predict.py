@@ -12,8 +12,9 @@ import numpy as np
 import tyro
 
 import funcnet as fn
-from funcnet import images, trained
-from funcnet.console import run_program
+from funcnet.runs import _pictures as images
+from funcnet.runs import _trained as trained
+from funcnet.runs._console import run_program
 
 
 @dataclasses.dataclass(frozen=True)

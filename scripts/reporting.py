@@ -13,7 +13,7 @@ from limits import Limits, floor, operations
 from measuring import Growth, Record, WholeProcess
 from peers import Task
 
-from funcnet import artifacts
+from funcnet.runs import _artifacts as artifacts
 
 AGREEMENT = 0.005
 """How far the accuracies of the same work may lie apart."""

@@ -13,9 +13,9 @@ from graph_calls import load_function, parse_arguments, run_call
 from graph_examples import EXAMPLES
 
 import funcnet as fn
-from funcnet.base import one_of
-from funcnet.console import check_out, run_program
 from funcnet._files import write_whole
+from funcnet.base import one_of
+from funcnet.runs._console import check_out, run_program
 
 WRITERS = {
     ".html": fn.render.page,

@@ -9,11 +9,11 @@ option.
 from collections.abc import Callable
 from typing import Any
 
-from funcnet.config import TrainConfig
-from funcnet.console import run_program, stoppable, watch_count, watch_epochs
-from funcnet.run import run
-from funcnet.tuning import tune
-from funcnet.workplace import stored_config
+from funcnet.runs._console import run_program, stoppable, watch_count, watch_epochs
+from funcnet.runs._folder import stored_config
+from funcnet.runs._run import run
+from funcnet.runs._sweep import tune
+from funcnet.runs.config import TrainConfig
 
 
 def train_one(config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ import numpy as np
 import reporting
 from accuracy import QUANTITIES, Tally
 
-from funcnet.console import run_program, watch_count
 from funcnet._files import write_whole
+from funcnet.runs._console import run_program, watch_count
 
 BLOCK = 2**20
 OURS = ("by hand", "funcnet")

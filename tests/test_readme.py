@@ -17,7 +17,7 @@ import pytest
 import trace_graph
 import verify_numerics
 
-from funcnet.config import TrainConfig
+from funcnet.runs.config import TrainConfig
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

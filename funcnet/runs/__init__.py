@@ -1,0 +1,1 @@
+"""A training run from the command line: options in, a folder out."""

@@ -1,0 +1,173 @@
+"""From a configuration to what a run begins with: device, data, model, loss, step."""
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from funcnet import models
+from funcnet.base import Examples, Model, num_params
+from funcnet.chain_rule import value_and_gradient
+from funcnet.runs.config import (
+    CONSTRUCTORS,
+    MODEL_LOSSES,
+    OPTIMIZERS,
+    FullConfig,
+    TrainConfig,
+    check,
+    with_defaults,
+)
+from funcnet.data._data import Dataset, load
+from funcnet.devices import (
+    Device,
+    describe_device,
+    select_device,
+    suit_threads,
+    use_every_core,
+)
+from funcnet.losses import LOSSES
+from funcnet.training._step import (
+    Apply,
+    Loss,
+    TrainStep,
+    make_gradient_step,
+    make_train_step,
+    skip_nonfinite,
+)
+
+
+def build_model(config: TrainConfig, num_features: int, num_classes: int) -> Model:
+    """The model of a configuration with its defaults filled in.
+
+    >>> config = TrainConfig(model="mlp", hidden=(32,), activation="tanh")
+    >>> jax.tree.map(jax.numpy.shape, build_model(config, 64, 10).init(jax.random.key(0)))
+    (Linear(weight=(32, 64), bias=(32,)), Linear(weight=(10, 32), bias=(10,)))
+    """
+    if config.model == "logistic":
+        return models.logistic_regression(num_features)
+    if config.model == "softmax":
+        return models.softmax_regression(num_features, num_classes)
+    sizes = [num_features, *(config.hidden or ()), num_classes]
+    return models.mlp(sizes, activation=config.activation or "relu", pieces=config.pieces or 2)
+
+
+def one_against_the_rest(examples: Examples, target: int) -> Examples:
+    """The examples of one class as class 1, all others as class 0.
+
+    >>> one_against_the_rest(Examples(inputs=np.eye(3), targets=np.array([2, 0, 2])), 2).targets
+    array([1, 0, 1], dtype=int32)
+    """
+    return examples._replace(targets=np.asarray(examples.targets == target, np.int32))
+
+
+def build_step(config: FullConfig, apply: Apply, halvings: int = 0) -> TrainStep:
+    """The train step of a configuration with its defaults filled in.
+
+    Args:
+      config: which model, loss, optimiser, and what to do with steps that are not finite.
+      apply: the model's.
+      halvings: how often its learning rate was halved.
+    """
+    step = _build_step(config, apply, build_optimizer(config, halvings))
+    return skip_nonfinite(step) if config.on_nonfinite == "skip" else step
+
+
+def _build_step(
+    config: FullConfig, apply: Apply, optimizer: optax.GradientTransformation
+) -> TrainStep:
+    loss = MODEL_LOSSES[config.model][config.loss]
+    if config.gradients == "jax":
+        return make_train_step(apply, LOSSES[loss], optimizer)
+    activation = config.activation or "relu"
+    by_hand = value_and_gradient(CONSTRUCTORS[config.model], loss, activation=activation)
+    return make_gradient_step(by_hand, optimizer)
+
+
+def build_optimizer(config: FullConfig, halvings: int = 0) -> optax.GradientTransformation:
+    """The optimiser of a configuration with its defaults filled in."""
+    return OPTIMIZERS[config.optimizer](config.learning_rate / 2**halvings)
+
+
+class Setup(NamedTuple):
+    """What a run begins with.
+
+    Attributes:
+      config: with its defaults filled in.
+      device: where to compute.
+      dataset: with the targets that the model has.
+      model: the network.
+      loss: what it minimises, one value an example.
+    """
+
+    config: FullConfig
+    device: Device
+    dataset: Dataset
+    model: Model
+    loss: Loss
+
+
+def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
+    """Checks a configuration, loads its data and builds its model.
+
+    Raises:
+      ValueError: the configuration, or the data, can't be used.
+      OSError: a file, or the network, can't be used.
+    """
+    check(config)
+    dataset = load(
+        config.dataset,
+        data_dir=config.data_dir,
+        manual_dir=config.manual_dir,
+        label_column=config.label_column,
+    )
+    config = with_defaults(config, dataset)
+    _spread_work(config, dataset)
+    device = select_device(config.device)
+    say(f"device  {describe_device(device)}")
+    if config.target is not None:
+        dataset = dataset._replace(
+            train=one_against_the_rest(dataset.train, config.target),
+            test=one_against_the_rest(dataset.test, config.target),
+        )
+    model = build_model(config, dataset.train.inputs.shape[1], dataset.num_classes)
+    loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
+    say(f"data    {_describe_data(config, dataset)}")
+    say(f"model   {_describe_model(config, model)}")
+    return Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
+
+
+def _spread_work(config: FullConfig, dataset: Dataset) -> None:
+    """Decides how the work is spread over a CPU's cores, before JAX is used."""
+    sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
+    if config.sweep is not None:
+        use_every_core()
+    else:
+        suit_threads(config.batch_size * max(m * n for m, n in itertools.pairwise(sizes)))
+
+
+def _describe_data(config: FullConfig, dataset: Dataset) -> str:
+    num_train, num_features = dataset.train.inputs.shape
+    shape = " x ".join(map(str, dataset.image_shape or (num_features,)))
+    classes = (
+        f"{dataset.num_classes} classes"
+        if config.target is None
+        else f"class {dataset.class_names[config.target]} against the rest"
+    )
+    return (
+        f"{config.dataset}: {num_train:,} training and {len(dataset.test.targets):,} test "
+        f"examples of {shape}, {classes}"
+    )
+
+
+def _describe_model(config: FullConfig, model: Model) -> str:
+    count = num_params(jax.eval_shape(model.init, jax.random.key(0)))
+    layers = "".join(f" {units}" for units in config.hidden or ())
+    activation = f" {config.activation}" if config.activation else ""
+    rate = "" if config.sweep is not None else f" learning rate {config.learning_rate:g},"
+    return (
+        f"{config.model}{layers}{activation}, {count:,} parameters; {config.loss}, "
+        f"{config.optimizer},{rate} batch {config.batch_size}"
+    )
