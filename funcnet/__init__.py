@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from funcnet import activations, chain_rule, data, devices, losses, models, training
-from funcnet.base import Examples, Linear, Model
+from funcnet.base import Examples, Linear, Model, UsageError
 
 if TYPE_CHECKING:
     from funcnet import gradcheck, graph
@@ -25,6 +25,7 @@ __all__ = [
     "Graph",
     "Linear",
     "Model",
+    "UsageError",
     "activations",
     "assert_gradients",
     "chain_rule",

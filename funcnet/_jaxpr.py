@@ -229,6 +229,44 @@ def called(parameters: Mapping[str, Any]) -> jex.ClosedJaxpr:
     return inner if isinstance(inner, jex.ClosedJaxpr) else jex.ClosedJaxpr(inner, ())
 
 
+def interpret(
+    program: jex.ClosedJaxpr,
+    inputs: Sequence[Any],
+    perform: Callable[[jex.JaxprEqn, list[Any]], Sequence[Any]],
+    constant: Callable[[Any], Any] = lambda value: value,
+) -> list[Any]:
+    """Run a jaxpr equation by equation: the one interpreter of funcnet.
+
+    What a value is, the caller decides: an array, the place of an array on a tape, an array with a
+    mark. `perform` turns the operands of an equation into its results, and may interpret the jaxpr
+    within a call in turn.
+
+    Args:
+      program: as `jax.make_jaxpr` returns it.
+      inputs: one value for each input of the jaxpr.
+      perform: `(equation, operands) -> results`.
+      constant: turns a constant or a literal, an array, into a value.
+
+    Returns:
+      One value for each output.
+
+    >>> program = jax.make_jaxpr(lambda x: 2 * x + 1)(3.0)
+    >>> interpret(program, [3.0], bind)
+    [Array(7., dtype=float32, weak_type=True)]
+    """
+    jaxpr = program.jaxpr
+    values = dict(zip(jaxpr.constvars, map(constant, program.consts), strict=True))
+    values.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom: Any) -> Any:
+        return constant(atom.val) if isinstance(atom, jex.Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        results = perform(equation, [read(atom) for atom in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
 def _run(
     program: jex.ClosedJaxpr,
     inputs: Sequence[Any],

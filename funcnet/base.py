@@ -68,6 +68,32 @@ class Examples(NamedTuple):
     targets: Array | np.ndarray
 
 
+class UsageError(ValueError):
+    """A mistake that the caller can mend: an argument, an option, a file.
+
+    The message says what was expected, what came, and what to try. A message of the library begins
+    with the name of the parameter, `learning_rate: expected ...`. The programs print the message in
+    one line and exit with code 2. Any other exception is a defect, and keeps its traceback.
+
+    >>> raise UsageError("epochs: expected a positive integer; got 0.")
+    Traceback (most recent call last):
+    ...
+    funcnet.UsageError: epochs: expected a positive integer; got 0.
+    """
+
+    __module__ = "funcnet"  # the name that a traceback shows is the name to import
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a pytree, each by its path.
+
+    >>> named_leaves({"layers": (Linear(weight=1.0, bias=2.0),)})
+    {'layers.0.weight': 1.0, 'layers.0.bias': 2.0}
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
 def num_params(params: Params) -> int:
     """How many numbers there are to learn; of `jax.eval_shape`'s leaves too.
 
@@ -92,23 +118,23 @@ def to_float(
 
 
 def one_of(argument: str, value: str, expected: Iterable[str]) -> str:
-    """`value`, if it is among the expected names; else a `ValueError` that lists the nearest.
+    """`value`, if it is among the expected names; else a `UsageError` that lists the nearest.
 
     Args:
       argument: what the caller calls the value, for the message.
       value: the name that came.
       expected: the names there are.
 
-    >>> one_of("activation", "rleu", ["relu", "elu", "tanh"])
+    >>> one_of("activation", "rleu", ["relu", "elu"])
     Traceback (most recent call last):
     ...
-    ValueError: activation: expected one of relu, elu, tanh; got 'rleu'. Did you mean 'relu'?
+    funcnet.UsageError: activation: expected one of relu, elu; got 'rleu'. Did you mean 'relu'?
     """
     names = list(expected)
     if value in names:
         return value
     hint = did_you_mean(value, names)
-    raise ValueError(f"{argument}: expected one of {', '.join(names)}; got {value!r}.{hint}")
+    raise UsageError(f"{argument}: expected one of {', '.join(names)}; got {value!r}.{hint}")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -11,15 +11,6 @@ import optax
 from funcnet import models
 from funcnet.base import Examples, Model, num_params
 from funcnet.chain_rule import value_and_gradient
-from funcnet.runs.config import (
-    CONSTRUCTORS,
-    MODEL_LOSSES,
-    OPTIMIZERS,
-    FullConfig,
-    TrainConfig,
-    check,
-    with_defaults,
-)
 from funcnet.data._data import Dataset, load
 from funcnet.devices import (
     Device,
@@ -29,6 +20,15 @@ from funcnet.devices import (
     use_every_core,
 )
 from funcnet.losses import LOSSES
+from funcnet.runs.config import (
+    CONSTRUCTORS,
+    MODEL_LOSSES,
+    OPTIMIZERS,
+    FullConfig,
+    TrainConfig,
+    check,
+    with_defaults,
+)
 from funcnet.training._step import (
     Apply,
     Loss,

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from funcnet.runs import _artifacts as artifacts
-from funcnet.graph import _graph as graph
 from funcnet.base import Examples
+from funcnet.graph import _graph as graph
+from funcnet.runs import _artifacts as artifacts
 from funcnet.training._fit import Progress
 from funcnet.training._step import (
     Apply,

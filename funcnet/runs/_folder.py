@@ -14,12 +14,12 @@ import jax
 import numpy as np
 from filelock import FileLock, Timeout
 
+from funcnet._files import write_whole
+from funcnet.data._data import Dataset
 from funcnet.runs import _artifacts as artifacts
 from funcnet.runs import _saving as saving
-from funcnet.runs.config import FullConfig, TrainConfig, as_options, check_unchanged, from_options
-from funcnet.data._data import Dataset
-from funcnet._files import write_whole
 from funcnet.runs._saving import Saved
+from funcnet.runs.config import FullConfig, TrainConfig, as_options, check_unchanged, from_options
 
 FILES = (
     "config.json",

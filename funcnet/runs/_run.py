@@ -9,18 +9,19 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from funcnet.runs import _artifacts as artifacts
-from funcnet.runs import _saving as saving
+from funcnet._files import write_whole
 from funcnet.base import Examples, Model, Params, num_params
-from funcnet.runs.config import FullConfig, TrainConfig
 from funcnet.data._data import Dataset
 from funcnet.devices import Device, describe_device
-from funcnet.runs._divergence import make_judge
-from funcnet._files import write_whole
-from funcnet.training._fit import EpochInfo, Progress, Stopped, begin, epoch_info, fit, segment_size
-from funcnet.training._evaluation import Evaluation
-from funcnet.runs._saving import Saved, Saver
+from funcnet.runs import _artifacts as artifacts
+from funcnet.runs import _saving as saving
 from funcnet.runs._build import Setup, build_optimizer, build_step, prepare
+from funcnet.runs._divergence import make_judge
+from funcnet.runs._folder import check_epochs, make_write_checkpoint, occupied
+from funcnet.runs._saving import Saved, Saver
+from funcnet.runs.config import FullConfig, TrainConfig
+from funcnet.training._evaluation import Evaluation
+from funcnet.training._fit import EpochInfo, Progress, Stopped, begin, epoch_info, fit, segment_size
 from funcnet.training._step import (
     Apply,
     Loss,
@@ -33,7 +34,6 @@ from funcnet.training._step import (
     make_segments,
     make_train_epoch,
 )
-from funcnet.runs._folder import check_epochs, make_write_checkpoint, occupied
 
 
 class Program(NamedTuple):

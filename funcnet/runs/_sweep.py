@@ -13,22 +13,22 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from funcnet.runs import _artifacts as artifacts
-from funcnet.training import _checkpoint as checkpoint
-from funcnet.runs import _saving as saving
-from funcnet.training import _sweep as sweep
-from funcnet.base import Model, one_of
-from funcnet.runs.config import OPTIMIZERS, FullConfig, TrainConfig
-from funcnet.data._data import Dataset, split
-from funcnet.runs._divergence import DivergenceError
 from funcnet._files import write_whole
-from funcnet.training._fit import Stopped, begin
-from funcnet.runs._saving import Saved, Saver, form, like_packed, unpack
-from funcnet.training._settings import check_numbers
+from funcnet.base import Model, one_of
+from funcnet.data._data import Dataset, split
+from funcnet.runs import _artifacts as artifacts
+from funcnet.runs import _saving as saving
 from funcnet.runs._build import Setup, prepare
-from funcnet.training._sweep import SweepProgress, SweepResult
-from funcnet.training._step import evaluate, is_finite
+from funcnet.runs._divergence import DivergenceError
 from funcnet.runs._folder import check_epochs, make_write_checkpoint, occupied
+from funcnet.runs._saving import Saved, Saver, form, like_packed, unpack
+from funcnet.runs.config import OPTIMIZERS, FullConfig, TrainConfig
+from funcnet.training import _checkpoint as checkpoint
+from funcnet.training import _sweep as sweep
+from funcnet.training._fit import Stopped, begin
+from funcnet.training._settings import check_numbers
+from funcnet.training._step import evaluate, is_finite
+from funcnet.training._sweep import SweepProgress, SweepResult
 
 AXES = {"learning_rate": "learning_rates", "seed": "seeds", "l2": "l2s", "scale": "scales"}
 """What can be swept: its name on the command line, and in `sweep.fit`."""

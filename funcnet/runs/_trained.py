@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from funcnet.runs import _artifacts as artifacts
 from funcnet.activations import sigmoid, softmax
 from funcnet.base import Model, Params, PathLike
-from funcnet.runs.config import TrainConfig, check
+from funcnet.runs import _artifacts as artifacts
 from funcnet.runs._build import build_model
+from funcnet.runs.config import TrainConfig, check
 
 DECISIVE = ("dataset", "model", "hidden", "activation", "pieces", "target")
 """The options that say what the parameters belong to."""

@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from funcnet.runs import _saving as saving
 from funcnet import Examples, losses
-from funcnet.runs.config import TrainConfig
+from funcnet.runs import _saving as saving
 from funcnet.runs._divergence import MOST_HALVINGS, DivergenceError
 from funcnet.runs._run import run
+from funcnet.runs.config import TrainConfig
 from funcnet.training._step import (
     epoch_order,
     init_state,

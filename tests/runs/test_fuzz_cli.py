@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, event, given, note, settings
 
 from funcnet.data import _data as data
+from funcnet.runs._run import run
 from funcnet.runs.config import TrainConfig
 from funcnet.training._fit import Stopped
-from funcnet.runs._run import run
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
 EXAMPLES = int(os.environ.get("FUNCNET_FUZZ", "30"))

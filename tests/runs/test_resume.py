@@ -14,13 +14,13 @@ import jax
 import numpy as np
 import pytest
 
-from funcnet.training import _fit as fit
 from funcnet.runs import _saving as saving
-from funcnet.runs.config import TrainConfig
-from funcnet.training._fit import Stopped, segment_size
+from funcnet.runs._folder import stored_config
 from funcnet.runs._run import run
 from funcnet.runs._sweep import tune
-from funcnet.runs._folder import stored_config
+from funcnet.runs.config import TrainConfig
+from funcnet.training import _fit as fit
+from funcnet.training._fit import Stopped, segment_size
 
 TRAIN = str(pathlib.Path(__file__).parents[2] / "scripts" / "train.py")
 TIMES = ("seconds", "examples_per_second", "compile_seconds", "train_seconds")

@@ -16,9 +16,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import funcnet as fn
-from funcnet.runs.config import TrainConfig
 from funcnet._files import write_whole
 from funcnet.runs._run import run
+from funcnet.runs.config import TrainConfig
 
 TRAIN = str(pathlib.Path(__file__).parents[2] / "scripts" / "train.py")
 FILES = {

@@ -8,11 +8,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import funcnet as fn
-from funcnet.training import _sweep as sweep
-from funcnet.runs.config import TrainConfig
 from funcnet.runs._divergence import DivergenceError
-from funcnet.training._step import is_finite
 from funcnet.runs._sweep import as_table, group_by_setting, is_finite_model, parse_sweep, tune
+from funcnet.runs.config import TrainConfig
+from funcnet.training import _sweep as sweep
+from funcnet.training._step import is_finite
 
 
 def test_the_best_setting_is_kept_and_tested_once(tmp_path):

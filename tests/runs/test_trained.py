@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 import funcnet as fn
-from funcnet.runs.config import TrainConfig
 from funcnet.runs._run import run
 from funcnet.runs._trained import load_config
+from funcnet.runs.config import TrainConfig
 
 PREDICT = str(pathlib.Path(__file__).parents[2] / "scripts" / "predict.py")
 PICTURES = int(os.environ.get("FUNCNET_PICTURES", "200"))
