@@ -177,7 +177,7 @@ class Graph:
 
     def __str__(self) -> str:
         """A table: step, name, operation, value, adjoint."""
-        from funcnet.graph.draw import render
+        from funcnet.graph import draw as render
 
         return render.text(self)
 
@@ -185,7 +185,7 @@ class Graph:
 
     def _repr_html_(self) -> str:
         """The page, in a notebook."""
-        from funcnet.graph.draw import render
+        from funcnet.graph import draw as render
 
         return render.frame(self)
 

@@ -4,6 +4,7 @@ What the rest of a training depends on is one record, `Progress`: whoever keeps 
 it, on a CPU to the same bits.
 """
 
+import dataclasses
 import functools
 import math
 import time
@@ -11,11 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from funcnet.base import Examples
 from funcnet.training._evaluation import Evaluation
-from funcnet.training._step import State, StepInfo
+from funcnet.training._step import (
+    State,
+    StepInfo,
+    TrainEpoch,
+    epoch_order,
+    shuffled,
+)
 
 LONGEST = 50_000_000_000
 """How many products of a parameter and an example one call computes: a CPU's second or two."""
@@ -87,6 +95,111 @@ class Stopped(Exception):
         """`progress`: where; `folder`: where that is saved."""
         super().__init__(f"stopped in epoch {progress.epoch + 1}")
         self.progress, self.folder = progress, folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """A training: the compiled steps, the examples, and how the examples are portioned out.
+
+    Attributes:
+      train: `(state, examples) -> (state, info)`, the compiled steps over a segment of an epoch.
+      observe: `progress -> row`, called at the end of an epoch: what a person wants to see of it.
+      examples: the examples to learn from, of NumPy on a CPU, else of JAX.
+      batch_size: examples per step.
+      seed: of the examples' order; epoch e's order is a function of `(seed, e)` alone.
+      segment: the largest number of examples that `train` takes at once, as `segment_size` says.
+      place: the device or sharding that a segment is put on; by default JAX's default device.
+    """
+
+    train: Callable[[State, Examples], tuple[State, StepInfo]]
+    observe: Callable[[Progress], Any]
+    examples: Examples
+    batch_size: int
+    seed: int
+    segment: int
+    place: Any = None
+
+    @property
+    def num_examples(self) -> int:
+        """Examples per epoch."""
+        return len(self.examples.targets)
+
+
+def train_epochs(
+    task: Task, progress: Progress, *, epochs: int
+) -> Iterator[tuple[Progress, StepInfo]]:
+    """Train up to an epoch; yield the progress after each segment, and the losses of its steps.
+
+    A segment is a whole epoch, or a share of a long one. Between two segments the caller can look,
+    save, and stop. The next segment is put in order while the device works on this one.
+
+    Args:
+      task: what is trained.
+      progress: where to begin: `begin(state)`, or where an earlier training stopped.
+      epochs: how many epochs are behind at the end, those before `progress` included.
+
+    >>> import jax.numpy as jnp
+    >>> def train(state, examples):  # halves the parameter, and calls it the loss
+    ...     return state / 2, StepInfo(loss=state[None])
+    >>> task = Task(
+    ...     train=train,
+    ...     observe=lambda progress: progress.losses.item(),
+    ...     examples=Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2)),
+    ...     batch_size=2, seed=0, segment=2,
+    ... )
+    >>> for progress, info in train_epochs(task, begin(jnp.array(4.0)), epochs=2):
+    ...     print(progress.epoch, progress.rows)
+    1 (4.0,)
+    2 (4.0, 2.0)
+    """
+    first = len(progress.losses) * task.batch_size
+    schedule = [
+        (epoch, start)
+        for epoch in range(progress.epoch, epochs)
+        for start in range(first if epoch == progress.epoch else 0, task.num_examples, task.segment)
+    ]
+    if not schedule:
+        return
+    examples = _segment(task, *schedule[0])
+    for (_, start), upcoming in zip(schedule, [*schedule[1:], None], strict=True):
+        clock = time.perf_counter()
+        state, info = task.train(progress.state, examples)
+        if upcoming is not None:
+            examples = _segment(task, *upcoming)  # while the device works
+        losses = np.concatenate([progress.losses, np.asarray(info.loss)])
+        seconds = progress.seconds + time.perf_counter() - clock
+        progress = progress._replace(state=state, losses=losses, seconds=seconds)
+        if start + task.segment >= task.num_examples:
+            progress = _next_epoch(progress, task.observe(progress))
+        yield progress, info
+
+
+def _segment(task: Task, epoch: int, start: int) -> Examples:
+    """The examples of an epoch, in its order, from `start` on."""
+    order = epoch_order(seed=task.seed, epoch=epoch, num_examples=task.num_examples)
+    return jax.device_put(shuffled(task.examples, order[start : start + task.segment]), task.place)
+
+
+def compile_segments(
+    train_epoch: TrainEpoch, state: State, examples: Examples, *, batch_size: int, segment: int
+) -> Callable[[State, Examples], tuple[State, StepInfo]]:
+    """Compile `task.train` ahead of its first call: for whole segments, and for a shorter last one.
+
+    Args:
+      train_epoch: as `make_train_epoch` returns it.
+      state: the state, or its shapes and dtypes.
+      examples: those of an epoch, or their shapes and dtypes.
+      batch_size: examples per step.
+      segment: examples per segment.
+    """
+    count = len(examples.targets)
+    programs = {
+        size: train_epoch.lower(
+            state, jax.tree.map(lambda a, size=size: a[:size], examples), batch_size=batch_size
+        ).compile()
+        for size in {min(segment, count), count % segment} - {0}
+    }
+    return lambda state, examples: programs[len(examples.targets)](state, examples)
 
 
 def begin(state: State, *models: int) -> Progress:

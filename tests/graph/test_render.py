@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import funcnet as fn
-from funcnet.graph.draw import svg as drawing
+from funcnet.graph.draw import _svg as drawing
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "trace_graph.py"
 

@@ -1,5 +1,5 @@
 """A graph as text, DOT, SVG, or one offline HTML page."""
 
-from funcnet.graph.draw.render import dot, frame, html, page, record, svg, text
+from funcnet.graph.draw._render import dot, frame, html, page, record, svg, text
 
 __all__ = ["dot", "frame", "html", "page", "record", "svg", "text"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from funcnet.graph import _notation as notation
 from funcnet.graph._graph import Graph
 from funcnet.graph._nodes import Edge, Node
-from funcnet.graph.draw.layout import Layout, layered
+from funcnet.graph.draw._layout import Layout, layered
 
 MAX_BOXES = 300
 """A graph of more nodes is folded by source line."""

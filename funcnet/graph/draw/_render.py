@@ -19,9 +19,9 @@ from jax.typing import ArrayLike
 from funcnet.graph import _notation as notation
 from funcnet.graph._graph import Graph
 from funcnet.graph._nodes import Edge, Node, is_number, is_real
-from funcnet.graph.draw import equations
-from funcnet.graph.draw import svg as drawing
-from funcnet.graph.draw.svg import Box
+from funcnet.graph.draw import _equations as equations
+from funcnet.graph.draw import _svg as drawing
+from funcnet.graph.draw._svg import Box
 
 MAX_CELLS = 24
 """A heat map has at most so many rows, and so many columns."""
