@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from funcnet.activations import ACTIVATIONS, sigmoid, softmax
 from funcnet.base import Linear, Params, one_of, to_float
 from funcnet.losses import LOSSES
+from funcnet.models import FITTING_LOSSES
 
 
 class LectureGraph(NamedTuple):
@@ -265,17 +266,6 @@ LOSS_GRADIENTS: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
 """The gradient of each loss with respect to its first argument, the logits or predictions."""
 
 
-FITTING_LOSSES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "linear": ("squared_error",),
-        "logistic_regression": ("binary_cross_entropy", "sigmoid_squared_error"),
-        "softmax_regression": ("softmax_cross_entropy", "softmax_squared_error"),
-        "mlp": ("softmax_cross_entropy", "softmax_squared_error"),
-    }
-)
-"""The losses that fit the outputs of each model."""
-
-
 def value_and_gradient(
     model: str, loss: str, *, activation: str = "relu"
 ) -> Callable[[Params, ArrayLike, ArrayLike], tuple[Array, Params]]:
@@ -291,7 +281,7 @@ def value_and_gradient(
 
     Args:
       model: a name in `FITTING_LOSSES`, the constructor in `models` that made the parameters.
-      loss: a name in `FITTING_LOSSES[model]`.
+      loss: one of the losses in `FITTING_LOSSES[model]`.
       activation: a name in `DERIVATIVES`; used by `mlp` alone.
 
     >>> params = Linear(weight=jnp.zeros([1, 2]), bias=jnp.zeros(1))
@@ -303,7 +293,7 @@ def value_and_gradient(
     Raises:
       ValueError: an unknown model, loss or activation, or a loss that does not fit the model.
     """
-    fitting = FITTING_LOSSES[one_of("model", model, FITTING_LOSSES)]
+    fitting = FITTING_LOSSES[one_of("model", model, FITTING_LOSSES)].values()
     loss_values = LOSSES[one_of(f"loss of {model}", loss, fitting)]
     loss_gradient = LOSS_GRADIENTS[loss]
     g = ACTIVATIONS[one_of("activation", activation, DERIVATIVES)]

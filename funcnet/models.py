@@ -32,6 +32,23 @@ WEIGHT_SCALES: MappingProxyType[str, float] = MappingProxyType(
 """`Var W · fan-in` at the start, by the activation that follows, with its source."""
 
 
+_BINARY = MappingProxyType(
+    {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_squared_error"}
+)
+_MULTICLASS = MappingProxyType(
+    {"cross_entropy": "softmax_cross_entropy", "squared_error": "softmax_squared_error"}
+)
+FITTING_LOSSES: MappingProxyType[str, MappingProxyType[str, str]] = MappingProxyType(
+    {
+        "linear": MappingProxyType({"squared_error": "squared_error"}),
+        "logistic_regression": _BINARY,
+        "softmax_regression": _MULTICLASS,
+        "mlp": _MULTICLASS,
+    }
+)
+"""The losses that fit each model: the name in a lecture, and the function in `losses.LOSSES`."""
+
+
 def maxout_scale(pieces: Size) -> float:
     """`Var W · fan-in` before a maxout: He's argument, `1 / E[max(z₁, …, zₖ)²]` of k pieces.
 

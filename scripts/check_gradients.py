@@ -118,7 +118,7 @@ def model_cases(batch: Batch, seed: int, dtype: str) -> Iterator[Case]:
     for name, activation, model in models:
         params = jax.tree.map(lambda p: p.astype(dtype), model.init(jax.random.key(seed)))
         x, y = to_float(batch.inputs, dtype).astype(dtype), _targets(name, batch.labels, dtype)
-        for loss in chain_rule.FITTING_LOSSES[name]:
+        for loss in fn.models.FITTING_LOSSES[name].values():
             by_hand = chain_rule.value_and_gradient(name, loss, activation=activation)
             title = f"{name} {activation}, {loss}" if name == "mlp" else f"{name}, {loss}"
             yield Case(

@@ -33,7 +33,7 @@ CONSTRUCTORS = {
     "logistic_regression": lambda: models.logistic_regression(4),
     "softmax_regression": lambda: models.softmax_regression(4, 3),
 }
-FITTING = [(m, loss) for m, fitting in chain_rule.FITTING_LOSSES.items() for loss in fitting]
+FITTING = [(m, loss) for m, fitting in models.FITTING_LOSSES.items() for loss in fitting.values()]
 
 
 def targets_for(model: str, rng: np.random.Generator, batch: tuple[int, ...]) -> np.ndarray:

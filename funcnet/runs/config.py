@@ -14,14 +14,13 @@ from funcnet.activations import ACTIVATIONS
 from funcnet.base import one_of
 from funcnet.data._data import Dataset
 from funcnet.devices import DEVICES
-
-_MULTICLASS = {"cross_entropy": "softmax_cross_entropy", "squared_error": "softmax_squared_error"}
-_BINARY = {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_squared_error"}
-MODEL_LOSSES = {"logistic": _BINARY, "softmax": _MULTICLASS, "mlp": _MULTICLASS}
-"""The losses of a model: their names on the command line, and in `losses.LOSSES`."""
+from funcnet.models import FITTING_LOSSES
 
 CONSTRUCTORS = {"logistic": "logistic_regression", "softmax": "softmax_regression", "mlp": "mlp"}
 """The models: their names on the command line, and in `models` and `chain_rule`."""
+
+MODEL_LOSSES = {name: FITTING_LOSSES[constructor] for name, constructor in CONSTRUCTORS.items()}
+"""The losses that fit each model of the command line."""
 
 GRADIENTS = ("jax", "hand")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import funcnet as fn
-from funcnet import chain_rule
+from funcnet import chain_rule, models
 
 SCRIPT = str(pathlib.Path(__file__).parents[2] / "scripts" / "check_gradients.py")
 
@@ -43,7 +43,7 @@ def test_every_model_with_every_loss_and_activation_is_a_case(script):
     names = [case.name for case in script["cases"](loaded, 0, "float32")]
     assert len(names) == len(set(names)) + 17  # the models on two batches
     activations = chain_rule.DERIVATIVES
-    fitting = chain_rule.FITTING_LOSSES
+    fitting = models.FITTING_LOSSES
     of_models = sum(
         len(losses) * (len(activations) if model == "mlp" else 1)
         for model, losses in fitting.items()
