@@ -126,7 +126,7 @@ def check(config: TrainConfig) -> None:
     >>> check(TrainConfig(device="gpo"))
     Traceback (most recent call last):
     ...
-    ValueError: --device: expected one of auto, cpu, gpu; got 'gpo'. Did you mean 'gpu'?
+    funcnet.UsageError: --device: expected one of auto, cpu, gpu; got 'gpo'. Did you mean 'gpu'?
 
     Raises:
       ValueError: the option, what was expected, what came.
