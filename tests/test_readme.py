@@ -9,13 +9,13 @@ import shlex
 import subprocess
 import sys
 
-import benchmark
 import check_gradients
 import photograph
 import predict
 import pytest
 import trace_graph
 import verify_numerics
+from benchmark import __main__ as benchmark
 
 from funcnet.runs.config import TrainConfig
 

@@ -1,17 +1,17 @@
 """PyTorch, with the examples in memory, and the forward and backward pass compiled.
 
-As in its "Introduction to torch.compile", a function is compiled in the default mode; the
+As in its "Introduction to torch.compile", a function is compiled in the default mode. The
 optimiser's step stays as it is.
 """
 
 import torch
 
-from peers import Contestant, Data, Task, Weights
-from peers.pytorch_in_memory import cost, network, synchronise, tensors, weights_of
+from benchmark.peers.pytorch_in_memory import cost, network, synchronise, tensors, weights_of
+from benchmark.workloads import Contestant, Data, Task, Weights
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """`torch.compile` of the cost; the ragged last batch is compiled too."""
+    """Compile the cost; a smaller last batch is compiled too."""
     net = network(task, weights)
     optimizer = torch.optim.SGD(net.parameters(), lr=task.learning_rate)
     x, y = tensors(task, data.x_train, data.y_train)

@@ -1,6 +1,6 @@
-"""python scripts/peers/pytorch_cold.py MNIST_FOLDER
+"""python scripts/benchmark/peers/pytorch_cold.py MNIST_FOLDER
 
-What a person would write in PyTorch for `scripts/train.py --dataset mnist`: softmax regression, ten
+A program in PyTorch that does what `scripts/train.py --dataset mnist` does: softmax regression, ten
 epochs, tested after each. The argument `--in-memory` leaves the DataLoader out.
 """
 
@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 def read(folder: Path, name: str, header: int) -> torch.Tensor:
-    """The array of an IDX file, without its header."""
+    """Return the array of an IDX file, without its header."""
     with gzip.open(folder / f"{name}.gz") as file:
         return torch.from_numpy(np.frombuffer(file.read(), np.uint8, offset=header).copy())
 
 
 def main(folder: Path, *, in_memory: bool) -> None:
-    """Trains, and prints the test accuracy after each epoch."""
+    """Train, and print the test accuracy after each epoch."""
     x_train = read(folder, "train-images-idx3-ubyte", 16).reshape(-1, 784).float() / 255
     y_train = read(folder, "train-labels-idx1-ubyte", 8).long()
     x_test = read(folder, "t10k-images-idx3-ubyte", 16).reshape(-1, 784).float() / 255

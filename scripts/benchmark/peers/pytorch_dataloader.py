@@ -1,21 +1,23 @@
 """PyTorch, with a `DataLoader` over a `TensorDataset`.
 
-As in its tutorial "What is torch.nn really?". The loader has its defaults: no process of its own,
-which for examples in memory only adds work.
+It follows the tutorial "What is torch.nn really?". The loader has its defaults: no process of its
+own, which for examples in memory only adds work.
 """
+
+import dataclasses
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from peers import Contestant, Data, Task, Weights
-from peers.pytorch_in_memory import cost, network, place, synchronise, tensors, weights_of
+from benchmark.peers.pytorch_in_memory import cost, network, place, synchronise, tensors, weights_of
+from benchmark.workloads import Contestant, Data, Task, Weights
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """A step a batch of the loader."""
+    """Take one step per batch of the loader."""
     net = network(task, weights)
     optimizer = torch.optim.SGD(net.parameters(), lr=task.learning_rate)
-    on_host = tensors(task._replace(device="cpu"), data.x_train, data.y_train)
+    on_host = tensors(dataclasses.replace(task, device="cpu"), data.x_train, data.y_train)
     loader = DataLoader(TensorDataset(*on_host), batch_size=task.batch_size, shuffle=True)
 
     def train_epoch() -> None:

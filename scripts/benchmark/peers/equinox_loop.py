@@ -1,8 +1,8 @@
 """Equinox, with a jitted step in a Python loop.
 
-As in its page "All of Equinox" the model holds arrays alone, so that `jax.jit` and `jax.grad` take
-it as it is; `eqx.filter_jit` does the same in twice the time a step. Batches are NumPy arrays, as
-in its MNIST tutorial.
+As on its page "All of Equinox", the model holds arrays alone, so that `jax.jit` and `jax.grad` take
+it as it is; `eqx.filter_jit` does the same in twice the time per step. Batches are NumPy arrays,
+as in its MNIST tutorial.
 """
 
 import equinox as eqx
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from peers import Contestant, Data, Task, Weights, batches
+from benchmark.workloads import Contestant, Data, Task, Weights, batches
 
 
 class Network(eqx.Module):
@@ -20,7 +20,7 @@ class Network(eqx.Module):
     layers: list[eqx.nn.Linear]
 
     def __init__(self, weights: Weights) -> None:
-        """Layers of these weights."""
+        """Make layers of these weights."""
         self.layers = [
             eqx.tree_at(
                 lambda layer: (layer.weight, layer.bias),
@@ -31,14 +31,14 @@ class Network(eqx.Module):
         ]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The logits of one example."""
+        """Return the logits of one example."""
         for layer in self.layers[:-1]:
             x = jax.nn.relu(layer(x))
         return self.layers[-1](x)
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """The training loop of Equinox's MNIST tutorial, with `optax.sgd`."""
+    """Run the training loop of Equinox's MNIST tutorial, with `optax.sgd`."""
     model = Network(weights)
     optimizer = optax.sgd(task.learning_rate)
     opt_state = optimizer.init(model)

@@ -1,18 +1,18 @@
-"""scikit-learn's SGDClassifier: a step an example, one classifier a class.
+"""scikit-learn's SGDClassifier: one step per example, one classifier per class.
 
-Its user guide teaches `partial_fit` for one pass. It has no batches: a step of a batch
-moves by the mean of its examples' gradients; here each example moves by its own, with the learning
+Its user guide teaches `partial_fit` for one pass. It has no batches. A step of a batch moves by the
+mean of its examples' gradients; here each example moves by its own gradient, with the learning
 rate over the batch size.
 """
 
 import numpy as np
 from sklearn.linear_model import SGDClassifier
 
-from peers import Contestant, Data, Task, Weights
+from benchmark.workloads import Contestant, Data, Task, Weights
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """`partial_fit` is one pass over the examples, shuffled."""
+    """Call `partial_fit` for each epoch: one pass over the examples, shuffled."""
     if len(task.sizes) > 2:
         raise NotImplementedError("SGDClassifier is a linear model.")
     del weights

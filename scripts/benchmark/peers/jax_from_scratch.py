@@ -1,17 +1,17 @@
 """JAX's own miniature, `examples/mnist_classifier_fromscratch.py`.
 
-A jitted update, called batch by batch; its tanh is ReLU here, as everywhere in the benchmark.
+It calls a jitted update for each batch. Its tanh is ReLU here, as everywhere in the benchmark.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from peers import Contestant, Data, Task, Weights, batches
+from benchmark.workloads import Contestant, Data, Task, Weights, batches
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """Parameters are a list of (w, b), targets one-hot, batches NumPy arrays."""
+    """Keep parameters as a list of (w, b), targets one-hot, batches as NumPy arrays."""
     params = [(jnp.array(W.T), jnp.array(b)) for W, b in weights]
     x_train = data.x_train.astype(np.float32) / 255
     y_train = data.y_train.astype(np.float32)[:, None]

@@ -1,21 +1,22 @@
-"""funcnet: many softmax models, each from first parameters of its own, in one compiled program."""
+"""funcnet: many softmax models, each with its own first parameters, in one compiled program."""
 
 import jax
 import optax
 
 import funcnet as fn
-from peers import MODELS, Contestant, Data, Task, Weights
-from peers.funcnet_epoch import epochs, weights_of
+from benchmark.peers.funcnet_epoch import epochs, weights_of
+from benchmark.private import across_devices, use_every_core
+from benchmark.workloads import MODELS, Contestant, Data, Task, Weights
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """The models differ in their seeds; all have the task's learning rate."""
+    """Train models that differ in their seeds; all have the task's learning rate."""
     del weights
-    fn.devices.use_every_core()
+    use_every_core()
     _ = fn.devices.select_device(task.device)
-    divided, whole = fn.devices.across_devices("models")
+    divided, whole = across_devices("models")
     model, loss = fn.models.softmax_regression(*task.sizes), fn.losses.softmax_cross_entropy
-    settings = fn.sweep.combinations([task.learning_rate], range(MODELS))
+    settings = fn.sweep.combinations(learning_rates=[task.learning_rate], seeds=range(MODELS))
     state = jax.device_put(fn.sweep.init_sweep(model, settings, optax.sgd), divided)
     step = fn.sweep.make_sweep_step(model, loss, optax.sgd)
     train_epoch, reached = epochs(step, state, data, task, place=whole)

@@ -1,4 +1,4 @@
-"""What a machine can do at most, and from it the least time that a workload takes."""
+"""The most that a machine can do, and the least time that a workload therefore takes."""
 
 import dataclasses
 import functools
@@ -10,25 +10,28 @@ from typing import Any
 
 import jax
 import numpy as np
-from peers import Task
 
+from benchmark.workloads import Task
 from funcnet.devices import Device
 
+SIDE = 2048  # rows and columns of the matrices whose product is timed
+READ = 2**28  # bytes that are read when the bandwidth is measured
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """A device's own.
+    """The limits of a device.
 
     Attributes:
-      matrix_rate: operations a second of a matrix product.
-      read_bandwidth: bytes read a second.
+      matrix_rate: operations per second of a matrix product.
+      read_bandwidth: bytes read per second.
     """
 
     matrix_rate: float
     read_bandwidth: float
 
     def best(self, other: "Limits") -> "Limits":
-        """The larger of each: what a machine did while it did something else too is no limit."""
+        """Return the larger of each: a busy machine is not at its limit."""
         return Limits(
             matrix_rate=max(self.matrix_rate, other.matrix_rate),
             read_bandwidth=max(self.read_bandwidth, other.read_bandwidth),
@@ -36,21 +39,21 @@ class Limits:
 
 
 def measure(device: Device) -> Limits:
-    """The limits of a device, measured now."""
+    """Measure the limits of a device now."""
     return Limits(matrix_rate=matrix_rate(device), read_bandwidth=read_bandwidth(device))
 
 
 def matrix_rate(device: Device) -> float:
-    """Of a product, 2048 x 2048, in float32: the best of NumPy's and JAX's."""
-    a = np.random.default_rng(0).random((2048, 2048), np.float32)
-    return 2 * 2048**3 / _seconds_of_a_product(operator.matmul, a, a, device=device, repeats=10)
+    """Return the operations per second of a large product, by the better of NumPy and JAX."""
+    a = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
+    return 2 * SIDE**3 / _seconds_of_a_product(operator.matmul, a, a, device=device, repeats=10)
 
 
 def products_rate(task: Task, device: Device) -> float:
-    """Of a step's products, each measured by itself, with its operands in the caches.
+    """Return the operations per second of a step's products, each timed alone, in the caches.
 
-    Each is a call, whose cost counts where they are small: only those of a large batch of a wide
-    model say what their shapes cost.
+    Each product is a call. The cost of a call counts where the product is small: only the figures
+    of a large batch and a wide model say what their shapes cost.
     """
     time_of = functools.partial(_seconds_of_a_product, device=device, repeats=100)
     seconds = 0.0
@@ -65,29 +68,33 @@ def products_rate(task: Task, device: Device) -> float:
 
 
 def read_bandwidth(device: Device) -> float:
-    """Of 256 MiB made one number: the best of JAX's sum and NumPy's maximum."""
-    a = np.ones(2**26, np.float32)
+    """Return the bytes per second that are read, by the better of JAX's sum and NumPy's maximum."""
+    a = np.ones(READ // 4, np.float32)
     seconds = _least_seconds([a], device, on_device=lambda a: a.sum(), on_host=np.max)
     return a.nbytes / seconds
 
 
 def operations(sizes: Sequence[int], examples: int) -> float:
-    """Of an epoch's matrix products: forward, for the weights, and for all inputs but the first."""
+    """Count the operations of an epoch's matrix products.
+
+    Each layer has a product forward, one for its weights, and, but for the first layer, one for its
+    inputs.
+    """
     products = [2.0 * m * n for m, n in itertools.pairwise(sizes)]
     return examples * (3 * sum(products) - products[0])
 
 
 def floor(task: Task, examples: int, limits: Limits) -> float:
-    """Seconds that an epoch takes at least: its products at the matrix rate, or one read of it."""
+    """Return the least seconds of an epoch: its products, or one read of its examples."""
     computing = operations(task.sizes, examples) / limits.matrix_rate
-    reading = examples * task.sizes[0] / limits.read_bandwidth  # a byte an intensity
+    reading = examples * task.sizes[0] / limits.read_bandwidth  # a byte per intensity
     return max(computing, reading)
 
 
 def _seconds_of_a_product(
     product: Callable[..., Any], *arrays: np.ndarray, device: Device, repeats: int
 ) -> float:
-    """In float32 on every device: the best of NumPy's and JAX's."""
+    """In float32 on every device: the better of NumPy and JAX."""
     with jax.default_matmul_precision("float32"):
         return _least_seconds(arrays, device, on_device=product, on_host=product, repeats=repeats)
 
@@ -100,7 +107,7 @@ def _least_seconds(
     on_host: Callable[..., Any],
     repeats: int = 10,
 ) -> float:
-    """The shortest time of a computation: JAX's on the device, or NumPy's where that is a CPU."""
+    """The shortest time of a computation, by JAX on the device; on a CPU also by NumPy."""
     compiled, placed = jax.jit(on_device), jax.device_put(arrays, device)
     candidates = [lambda: compiled(*placed).block_until_ready()]
     if device.platform == "cpu":

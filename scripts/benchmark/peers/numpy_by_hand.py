@@ -1,15 +1,15 @@
 """NumPy on BLAS, with gradients by hand, all in float32.
 
-It follows no page: it is what a careful person writes, with a product a layer and direction.
+It follows no page: a careful person writes it so, with one product per layer and direction.
 """
 
 import numpy as np
 
-from peers import Contestant, Data, Task, Weights, batches
+from benchmark.workloads import Contestant, Data, Task, Weights, batches
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """Forward, backward and update, in place where NumPy can."""
+    """Compute forward, backward and update, in place where NumPy can."""
     weights = [(W.copy(), b.copy()) for W, b in weights]
     x_train = data.x_train.astype(np.float32) / 255
     rng = np.random.default_rng(0)

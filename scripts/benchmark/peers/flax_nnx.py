@@ -1,7 +1,7 @@
 """Flax (nnx), with a jitted step in a Python loop.
 
-The loop over NumPy arrays is that of its MNIST tutorial; the step is the "functional training loop"
-of its guide "Performance considerations", a tenth faster than `nnx.cached_partial`.
+The loop over NumPy arrays is the one of its MNIST tutorial. The step is the "functional training
+loop" of its guide "Performance considerations", a tenth faster than `nnx.cached_partial`.
 """
 
 import jax
@@ -10,28 +10,28 @@ import numpy as np
 import optax
 from flax import nnx
 
-from peers import Contestant, Data, Task, Weights, batches
+from benchmark.workloads import Contestant, Data, Task, Weights, batches
 
 
 class Network(nnx.Module):
     """Linear layers with ReLU between them."""
 
     def __init__(self, weights: Weights, rngs: nnx.Rngs) -> None:
-        """Layers of these weights."""
+        """Make layers of these weights."""
         self.layers = nnx.List([nnx.Linear(*W.shape[::-1], rngs=rngs) for W, _ in weights])
         for layer, (W, b) in zip(self.layers, weights, strict=True):
             layer.kernel[...] = jnp.array(W.T)
             layer.bias[...] = jnp.array(b)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The logits."""
+        """Return the logits."""
         for layer in self.layers[:-1]:
             x = nnx.relu(layer(x))
         return self.layers[-1](x)
 
 
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
-    """The training loop of Flax's MNIST tutorial, with `optax.sgd`."""
+    """Run the training loop of Flax's MNIST tutorial, with `optax.sgd`."""
     model = Network(weights, nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.sgd(task.learning_rate), wrt=nnx.Param)
     x_train, y_train = data.x_train.astype(np.float32) / 255, data.y_train

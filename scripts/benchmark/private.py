@@ -1,0 +1,16 @@
+"""What the benchmark takes from private rooms of funcnet, in one place."""
+
+from funcnet._files import write_whole
+from funcnet.devices import across_devices, suit_threads, use_every_core
+from funcnet.runs._console import check_out, run_program, stoppable, watch_count
+
+__all__ = [
+    "across_devices",
+    "check_out",
+    "run_program",
+    "stoppable",
+    "suit_threads",
+    "use_every_core",
+    "watch_count",
+    "write_whole",
+]
