@@ -1,19 +1,21 @@
-"""How far float32 results lie from the truth: references, contestants and the ruler.
+"""How far float32 results lie from the truth: references, contestants and the measure.
 
-The error is measured in ULP of the true result r, `|y − r| / 2^(exponent of r − 23)`: 0.5 at most
-is a correctly rounded y. Of subnormal numbers, below 2⁻¹²⁶, which XLA flushes to zero:
+The error of a result y is counted in ULP of the true result r, `|y − r| / 2^(exponent of r − 23)`;
+a correctly rounded y has an error of 0.5 at most. XLA flushes subnormal numbers, those below 2⁻¹²⁶,
+to zero. Therefore:
 
-- a result y among them, zero included, stands for any of them: its error is the distance of r
-  from the nearest;
-- an input among them is a zero, and a derivative that jumps at 0 is not judged there.
+- a result that is subnormal or zero stands for any subnormal number: its error is the distance of r
+  from the nearest one;
+- a subnormal input is a zero, and a derivative that jumps at 0 is not tested there.
 
-NaNs among the inputs are not judged either.
+Inputs that are NaN are not tested either.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,38 +26,40 @@ from funcnet.activations import ACTIVATIONS
 from funcnet.chain_rule import DERIVATIVES
 
 TINY = 2.0**-126
-"""The least normal number of float32."""
+"""The smallest normal number of float32."""
 
 STRATA = 512
-"""The combinations of a float32's sign and exponent: its upper nine bits."""
+"""How many combinations of sign and exponent float32 has: they are its upper nine bits."""
 
 Contestant: TypeAlias = Callable[[Float32[np.ndarray, "inputs"]], Any]
 
 
-class Quantity(NamedTuple):
-    """What is verified: a function, or its derivative.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A function, or its derivative.
 
     Attributes:
-      truth: in float64, by a formula that cancels nothing.
-      low: no result lies below.
-      high: no result lies above.
-      jumps: whether there is a jump at 0, where several results are right.
+      truth: computes it in float64, by a formula in which no digits cancel.
+      low: the smallest value.
+      high: the largest value.
+      jumps: whether it jumps at 0, where several results are right.
     """
 
     truth: Callable[[Float64[Array, "inputs"]], Float64[Array, "inputs"]]
-    low: float
-    high: float
+    low: float = -math.inf
+    high: float = math.inf
     jumps: bool = False
 
 
-class Tally(NamedTuple):
-    """How a contestant did on inputs so far.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tally:
+    """The errors of a contestant on the inputs so far.
 
     Attributes:
       ulp: the largest error.
-      at: the input that has it.
-      nans: results that are NaN.
-      outside: results outside the range of the quantity.
+      at: the input with the largest error.
+      nans: how many results are NaN.
+      outside: how many results lie outside the range of the quantity.
     """
 
     ulp: float
@@ -65,7 +69,7 @@ class Tally(NamedTuple):
 
 
 NOTHING = Tally(ulp=-1.0, at=0.0, nans=0, outside=0)
-"""How a contestant did on no input."""
+"""The errors on no input."""
 
 
 def _decay(x: Float64[Array, "inputs"]) -> Float64[Array, "inputs"]:
@@ -78,18 +82,22 @@ def _step(x: Float64[Array, "inputs"], *, low: float) -> Float64[Array, "inputs"
 
 
 QUANTITIES: Mapping[str, Quantity] = {
-    "sigmoid": Quantity(lambda x: jnp.where(x < 0, _decay(x), 1) / (1 + _decay(x)), 0, 1),
-    "sigmoid'": Quantity(lambda x: _decay(x) / (1 + _decay(x)) ** 2, 0, 0.25),
-    "tanh": Quantity(
-        lambda x: -jnp.sign(x) * jnp.expm1(-2 * jnp.abs(x)) / (1 + _decay(2 * x)), -1, 1
+    "sigmoid": Quantity(
+        truth=lambda x: jnp.where(x < 0, _decay(x), 1) / (1 + _decay(x)), low=0, high=1
     ),
-    "tanh'": Quantity(lambda x: 4 * _decay(2 * x) / (1 + _decay(2 * x)) ** 2, 0, 1),
-    "relu": Quantity(lambda x: jnp.maximum(x, 0), 0, math.inf),
-    "relu'": Quantity(functools.partial(_step, low=0.0), 0, 1, jumps=True),
-    "leaky_relu": Quantity(lambda x: jnp.maximum(0.1 * x, x), -math.inf, math.inf),
-    "leaky_relu'": Quantity(functools.partial(_step, low=0.1), 0.1, 1, jumps=True),
-    "elu": Quantity(lambda x: jnp.where(x > 0, x, jnp.expm1(jnp.minimum(x, 0))), -1, math.inf),
-    "elu'": Quantity(lambda x: jnp.exp(jnp.minimum(x, 0)), 0, 1),
+    "sigmoid'": Quantity(truth=lambda x: _decay(x) / (1 + _decay(x)) ** 2, low=0, high=0.25),
+    "tanh": Quantity(
+        truth=lambda x: -jnp.sign(x) * jnp.expm1(-2 * jnp.abs(x)) / (1 + _decay(2 * x)),
+        low=-1,
+        high=1,
+    ),
+    "tanh'": Quantity(truth=lambda x: 4 * _decay(2 * x) / (1 + _decay(2 * x)) ** 2, low=0, high=1),
+    "relu": Quantity(truth=lambda x: jnp.maximum(x, 0), low=0),
+    "relu'": Quantity(truth=functools.partial(_step, low=0.0), low=0, high=1, jumps=True),
+    "leaky_relu": Quantity(truth=lambda x: jnp.maximum(0.1 * x, x)),
+    "leaky_relu'": Quantity(truth=functools.partial(_step, low=0.1), low=0.1, high=1, jumps=True),
+    "elu": Quantity(truth=lambda x: jnp.where(x > 0, x, jnp.expm1(jnp.minimum(x, 0))), low=-1),
+    "elu'": Quantity(truth=lambda x: jnp.exp(jnp.minimum(x, 0)), low=0, high=1),
 }
 """The activations of one number, with their default options, and their derivatives."""
 
@@ -102,9 +110,8 @@ JAX_NN: Mapping[str, Callable[..., Array]] = {
 }
 
 
-@functools.cache
 def contestants(name: str) -> Mapping[str, Contestant]:
-    """Who computes a quantity, by name: those of funcnet, jax.nn's, PyTorch's where it is."""
+    """Return who computes a quantity: funcnet, jax.nn, and PyTorch where it is installed."""
     function, derivative = name.removesuffix("'"), name.endswith("'")
     ours, theirs = ACTIVATIONS[function], JAX_NN[function]
     if not derivative:
@@ -118,7 +125,7 @@ def contestants(name: str) -> Mapping[str, Contestant]:
 
 
 def _gradient(function: Callable[..., Array]) -> Contestant:
-    """The derivative at each input, by jax.grad."""
+    """By jax.grad."""
     return jax.jit(jax.grad(lambda x: function(x).sum()))
 
 
@@ -143,28 +150,35 @@ def _value(function: Any, x: Any) -> Any:
 
 
 def _backward(function: Any, x: Any) -> Any:
-    """The derivative at each input, by PyTorch's autograd."""
+    """By PyTorch's autograd."""
     x = x.requires_grad_()
     function(x).sum().backward()
     return x.grad
 
 
-def verify(name: str, bits: UInt32[np.ndarray, "inputs"]) -> Iterator[tuple[str, Tally]]:
-    """How each contestant does with the inputs of these bits; needs JAX in double precision."""
+def verify(
+    name: str, rivals: Mapping[str, Contestant], bits: UInt32[np.ndarray, "inputs"]
+) -> Iterator[tuple[str, Tally]]:
+    """Yield the errors of each contestant on the inputs of these bits.
+
+    Args:
+      name: the quantity.
+      rivals: `contestants(name)`; they are compiled once, if they are made once.
+      bits: the inputs' bits. JAX must be in double precision.
+    """
     x = bits.view(np.float32)
     truth = _truth(name, x)
-    for contestant, function in contestants(name).items():
-        worst, nans, outside = _judge(name, x, function(x), truth)
-        ulp, at = (np.array([int(worst) >> 32, int(worst) & 0xFFFFFFFF], np.uint32)).view(
-            np.float32
-        )
-        yield contestant, Tally(ulp=float(ulp), at=float(at), nans=int(nans), outside=int(outside))
+    for contestant, function in rivals.items():
+        worst, nans, outside = _compare(name, x, function(x), truth)
+        pair = np.array([int(worst) >> 32, int(worst) & 0xFFFFFFFF], np.uint32)
+        ulp, at = pair.view(np.float32).tolist()
+        yield contestant, Tally(ulp=ulp, at=at, nans=int(nans), outside=int(outside))
 
 
 def merge(a: Tally, b: Tally) -> Tally:
-    """How a contestant did on both."""
+    """Return the errors on the inputs of both."""
     worse = max(a, b, key=lambda tally: tally.ulp)
-    return worse._replace(nans=a.nans + b.nans, outside=a.outside + b.outside)
+    return dataclasses.replace(worse, nans=a.nans + b.nans, outside=a.outside + b.outside)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -173,16 +187,16 @@ def _truth(name: str, x: Float32[Array, "inputs"]) -> Float64[Array, "inputs"]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _judge(
+def _compare(
     name: str,
     x: Float32[Array, "inputs"],
     y: Float32[Array, "inputs"],
     truth: Float64[Array, "inputs"],
 ) -> tuple[Array, Array, Array]:
-    """The largest error, above the bits of its input in one number; NaNs; results out of range."""
+    """`(worst, nans, outside)`: `worst` holds the largest error above the bits of its input."""
     quantity = QUANTITIES[name]
-    judged = ~jnp.isnan(x) & ~(quantity.jumps & (jnp.abs(x) < TINY))
-    error = jnp.where(judged & ~jnp.isnan(y), ulps(y, truth), 0).astype(jnp.float32)
+    tested = ~jnp.isnan(x) & ~(quantity.jumps & (jnp.abs(x) < TINY))
+    error = jnp.where(tested & ~jnp.isnan(y), ulps(y, truth), 0).astype(jnp.float32)
     # The bits of numbers ≥ 0 are ordered as the numbers are.
     error_bits, x_bits = (jax.lax.bitcast_convert_type(a, jnp.uint32) for a in (error, x))
     worst = jnp.max((error_bits.astype(jnp.uint64) << 32) | x_bits.astype(jnp.uint64))
@@ -191,7 +205,7 @@ def _judge(
 
 
 def ulps(y: Float32[Array, "inputs"], truth: Float64[Array, "inputs"]) -> Float64[Array, "inputs"]:
-    """How many ULP of the truth a result is off.
+    """Return the errors of results, in ULP of the truth.
 
     >>> with jax.enable_x64(True):
     ...     print(ulps(jnp.float32([1.0, 1.0, 0.0]), jnp.array([1.0, 1 + 2.0**-23, 2.0**-130])))
@@ -206,7 +220,7 @@ def ulps(y: Float32[Array, "inputs"], truth: Float64[Array, "inputs"]) -> Float6
 
 
 def stratified(count: int, *, seed: int) -> UInt32[np.ndarray, "inputs"]:
-    """The bits of as many inputs of each sign and exponent, the ends of each among them.
+    """Return the bits of as many inputs of each sign and exponent, the ends of each among them.
 
     >>> len(stratified(100_000, seed=0))
     99840

@@ -10,27 +10,25 @@ the same command goes on. `accuracy.py` says how errors are measured.
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import accuracy
 import jax
 import numpy as np
-import reporting
-from accuracy import QUANTITIES, Tally
+from accuracy import NOTHING, QUANTITIES, Contestant, Tally
+from benchmark.private import run_program, watch_count, write_whole
+from benchmark.tables import markdown, version_of
 
-from funcnet._files import write_whole
-from funcnet.runs._console import run_program, watch_count
+import funcnet as fn
 
-BLOCK = 2**20
+BLOCK = 2**20  # inputs that are verified at once
 OURS = ("by hand", "funcnet")
 CONTESTANTS = (*OURS, "jax.nn", "PyTorch")
 
-Report: TypeAlias = dict[str, Any]
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Verify the activations and their derivatives against float64."""
 
@@ -42,8 +40,62 @@ class Options:
     """Where to keep the figures, a .json file; it says where an interrupted run goes on."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """The errors on the inputs that are verified so far.
+
+    Attributes:
+      subject: the inputs, and the versions of the libraries.
+      verified: how many inputs are verified.
+      worst: by the name of the quantity, then by the contestant's.
+    """
+
+    subject: Mapping[str, Any]
+    verified: int
+    worst: Mapping[str, Mapping[str, Tally]]
+
+
+def main(options: Options) -> None:
+    """Verify, print the table, and fail where it shows a fault."""
+    report = begin(options)
+    contestants = {name: accuracy.contestants(name) for name in report.worst}
+    with jax.enable_x64(True):
+        for bits in blocks(options, report.verified):
+            report = add(report, contestants, bits)
+            if options.out is not None:
+                write_whole(options.out, json.dumps(dataclasses.asdict(report), indent=1).encode())
+    missing = "" if report.subject["torch"] else "; PyTorch is not installed, and left out"
+    print(f"{report.verified:,} inputs{missing}", table(report), sep="\n")
+    if found := list(faults(report)):
+        raise ArithmeticError("expected no result worse than jax.nn's; got " + "; ".join(found))
+
+
+def begin(options: Options) -> Report:
+    """Return an empty report, or that of an interrupted run on the same inputs and versions."""
+    libraries = {name: version_of(name) for name in ("funcnet", "jax", "torch")}
+    subject = {"sample": options.sample, "seed": options.seed, **libraries}
+    if options.sample is None and options.out is not None and options.out.exists():
+        return _resumed(options.out, subject)
+    return Report(subject=subject, verified=0, worst={name: {} for name in QUANTITIES})
+
+
+def _resumed(path: Path, subject: Mapping[str, Any]) -> Report:
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # it is not such a report
+        content = json.loads(path.read_bytes())
+        if content["subject"] == subject:
+            worst = {
+                name: {contestant: Tally(**tally) for contestant, tally in tallies.items()}
+                for name, tallies in content["worst"].items()
+            }
+            return Report(subject=subject, verified=content["verified"], worst=worst)
+    raise fn.UsageError(
+        f"--out: expected a new file, or a report on {subject}; {path} is something else. "
+        "Delete it, or name another file."
+    )
+
+
 def blocks(options: Options, verified: int) -> Iterator[np.ndarray]:
-    """The bits of the inputs that are still to be verified, in pieces."""
+    """Yield the bits of the inputs that are still to be verified, in blocks."""
     if options.sample is not None:
         yield accuracy.stratified(options.sample, seed=options.seed)
     else:
@@ -51,74 +103,46 @@ def blocks(options: Options, verified: int) -> Iterator[np.ndarray]:
             yield np.arange(first, first + BLOCK, dtype=np.uint32)
 
 
-def begin(options: Options) -> Report:
-    """An empty report, or that of an interrupted run on the same inputs and versions."""
-    libraries = {name: reporting.version_of(name) for name in ("funcnet", "jax", "torch")}
-    subject = {"sample": options.sample, "seed": options.seed, **libraries}
-    if options.sample is None and options.out is not None and options.out.exists():
-        return _resumed(options.out, subject)
-    return {"subject": subject, "verified": 0, "worst": {name: {} for name in QUANTITIES}}
-
-
-def _resumed(path: Path, subject: dict[str, Any]) -> Report:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        report = json.loads(path.read_bytes())
-        if report["subject"] == subject:
-            return report
-    raise ValueError(
-        f"--out: expected a new file, or a report on {subject}; {path} is something else. "
-        "Delete it, or name another file."
-    )
-
-
-def add(report: Report, bits: np.ndarray) -> None:
-    """Verifies the inputs of these bits, too."""
-    for name, worst in report["worst"].items():
-        for contestant, tally in accuracy.verify(name, bits):
-            before = Tally(**worst.get(contestant, accuracy.NOTHING._asdict()))
-            worst[contestant] = accuracy.merge(before, tally)._asdict()
-    report["verified"] += len(bits)
+def add(
+    report: Report, contestants: Mapping[str, Mapping[str, Contestant]], bits: np.ndarray
+) -> Report:
+    """Verify the inputs of these bits, and add their errors to a report."""
+    worst = {
+        name: {
+            contestant: accuracy.merge(tallies.get(contestant, NOTHING), tally)
+            for contestant, tally in accuracy.verify(name, contestants[name], bits)
+        }
+        for name, tallies in report.worst.items()
+    }
+    return Report(subject=report.subject, verified=report.verified + len(bits), worst=worst)
 
 
 def table(report: Report) -> str:
-    """A row a quantity, a column a contestant, in Markdown."""
+    """Return a row per quantity and a column per contestant, in Markdown."""
     head = ["largest error in ULP", *CONTESTANTS]
     rows = [
         [f"`{name}`", *(_cell(worst.get(contestant)) for contestant in CONTESTANTS)]
-        for name, worst in report["worst"].items()
+        for name, worst in report.worst.items()
     ]
-    return reporting.markdown(head, *rows, words=len(head))
+    return markdown(head, *rows, words=len(head))
 
 
-def _cell(tally: dict[str, Any] | None) -> str:
+def _cell(tally: Tally | None) -> str:
     if tally is None:
         return ""
-    counts = "".join(f", {tally[key]:,} {key}" for key in ("nans", "outside") if tally[key])
-    where = f" at {tally['at']:.9g}" if tally["ulp"] else ""
-    digits = 2 if tally["ulp"] < 1000 else 0
-    return f"{tally['ulp']:,.{digits}f}{where}{counts}"
+    counts = {"nans": tally.nans, "outside": tally.outside}
+    said = "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+    where = f" at {tally.at:.9g}" if tally.ulp else ""
+    return f"{tally.ulp:,.{2 if tally.ulp < 1000 else 0}f}{where}{said}"
 
 
 def faults(report: Report) -> Iterator[str]:
-    """Where funcnet is worse than jax.nn, is NaN, or leaves the range."""
-    for name, worst in report["worst"].items():
+    """Yield each quantity where funcnet is worse than jax.nn, is NaN, or leaves the range."""
+    for name, worst in report.worst.items():
+        theirs = worst["jax.nn"]
         for ours in (worst[contestant] for contestant in OURS if contestant in worst):
-            if ours["nans"] or ours["outside"] or ours["ulp"] > worst["jax.nn"]["ulp"]:
-                yield f"{name}: {_cell(ours)}, jax.nn: {_cell(worst['jax.nn'])}"
-
-
-def main(options: Options) -> None:
-    """Verifies, prints the table, and fails where it shows a fault."""
-    report = begin(options)
-    with jax.enable_x64(True):
-        for bits in blocks(options, report["verified"]):
-            add(report, bits)
-            if options.out is not None:
-                write_whole(options.out, json.dumps(report, indent=1).encode())
-    missing = "" if report["subject"]["torch"] else "; PyTorch is not installed, and left out"
-    print(f"{report['verified']:,} inputs{missing}", table(report), sep="\n")
-    if found := list(faults(report)):
-        raise ArithmeticError("expected no result worse than jax.nn's; got " + "; ".join(found))
+            if ours.nans or ours.outside or ours.ulp > theirs.ulp:
+                yield f"{name}: {_cell(ours)}, jax.nn: {_cell(theirs)}"
 
 
 if __name__ == "__main__":

@@ -19,9 +19,13 @@ def script(monkeypatch):
     return importlib.import_module("verify_numerics")
 
 
-@pytest.fixture
-def accuracy(script):
-    return script.accuracy
+@pytest.fixture(params=["alone", pytest.param("beside_pytorch", marks=pytest.mark.slow)])
+def accuracy(script, monkeypatch, request):
+    """The module; by default PyTorch, whose import takes seconds, counts as not installed."""
+    module = script.accuracy
+    if request.param == "alone":
+        monkeypatch.setattr(module, "_pytorch", lambda name, use: {})
+    return module
 
 
 @pytest.mark.parametrize(
@@ -40,8 +44,8 @@ def accuracy(script):
         (np.inf, 1.0, np.inf),
     ],
 )
-def test_the_ruler(accuracy, float64, result, truth, error):
-    assert accuracy.ulps(jnp.float32([result]), jnp.array([truth])).tolist() == [error]
+def test_the_ruler(script, float64, result, truth, error):
+    assert script.accuracy.ulps(jnp.float32([result]), jnp.array([truth])).tolist() == [error]
 
 
 EXACT = {  # in NumPy's long double, by other formulas
@@ -58,7 +62,8 @@ EXACT = {  # in NumPy's long double, by other formulas
 }
 
 
-def test_the_references_are_those_of_numpy(accuracy, float64):
+def test_the_references_are_those_of_numpy(script, float64):
+    accuracy = script.accuracy
     x = accuracy.stratified(2**14, seed=1).view(np.float32)
     x = x[np.isfinite(x) & (abs(x) >= TINY) & (abs(x) < 100)]
     assert EXACT.keys() == accuracy.QUANTITIES.keys()
@@ -69,18 +74,27 @@ def test_the_references_are_those_of_numpy(accuracy, float64):
         )
 
 
-def test_a_sample_holds_the_ends_of_every_exponent(accuracy):
-    x = accuracy.stratified(2**12, seed=0).view(np.float32)
+def test_a_sample_holds_the_ends_of_every_exponent(script):
+    x = script.accuracy.stratified(2**12, seed=0).view(np.float32)
     for number in (0.0, TINY, 1.0, np.nextafter(np.float32(1), 0), np.inf, np.finfo("f4").max):
         assert {number, -number} <= set(x.tolist())
     assert len(x) == 2**12
 
 
-def test_funcnet_is_never_worse_than_jax(script, tmp_path, capsys):
+FEW = ("tanh", "tanh'", "elu'")
+ALL = pytest.param(tuple(EXACT), marks=pytest.mark.slow, id="all")
+
+
+@pytest.mark.parametrize("names", [FEW, ALL])
+def test_funcnet_is_never_worse_than_jax(script, accuracy, tmp_path, capsys, monkeypatch, names):
+    monkeypatch.setattr(script, "QUANTITIES", names)
     script.main(script.Options(sample=100_000, out=tmp_path / "report.json"))
     report = json.loads((tmp_path / "report.json").read_text())
     printed = capsys.readouterr().out
     assert printed.splitlines()[0].startswith("99,840 inputs")
+    assert tuple(report["worst"]) == names
+    rivals = {contestant for worst in report["worst"].values() for contestant in worst}
+    assert ("PyTorch" in rivals) == bool(accuracy._pytorch("tanh", None))
     for name, worst in report["worst"].items():
         assert f"| `{name}` |" in printed
         assert worst["funcnet"]["ulp"] < 6
@@ -107,7 +121,7 @@ def test_what_is_wrong_is_noticed(script, accuracy, monkeypatch, name, function,
         script.main(script.Options(sample=2**14))
 
 
-def test_an_interrupted_run_goes_on(script, monkeypatch, tmp_path):
+def test_an_interrupted_run_goes_on(script, accuracy, monkeypatch, tmp_path):
     monkeypatch.setattr(script, "QUANTITIES", ["relu"])
     options = script.Options(out=tmp_path / "report.json")
 
@@ -120,9 +134,9 @@ def test_an_interrupted_run_goes_on(script, monkeypatch, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             script.main(options)
     report = script.begin(options)
-    assert report["verified"] == 2 * script.BLOCK
-    assert report["worst"]["relu"]["funcnet"]["ulp"] == 0
-    assert next(script.blocks(options, report["verified"]))[0] == 2 * script.BLOCK
+    assert report.verified == 2 * script.BLOCK
+    assert report.worst["relu"]["funcnet"].ulp == 0
+    assert next(script.blocks(options, report.verified))[0] == 2 * script.BLOCK
     assert next(script.blocks(options, 2**32 - script.BLOCK))[-1] == 2**32 - 1
     script.main(script.Options(sample=1024))  # which has a report of its own
 
