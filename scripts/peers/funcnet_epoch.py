@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import funcnet as fn
+from funcnet.runs._process import suit_threads
 from peers import Contestant, Data, Task, Weights
 
 
@@ -16,7 +17,7 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
     """The model and the loss of the task, as `scripts/train.py` would put them together."""
     model, loss, params = put_together(task, weights)
     largest = max(m * n for m, n in itertools.pairwise(task.sizes))
-    fn.devices.suit_threads(task.batch_size * largest)
+    suit_threads(task.batch_size * largest)
     device = fn.devices.select_device(task.device)
     sgd = optax.sgd(task.learning_rate)
     state = jax.device_put(fn.training.init_state(params, sgd), device)

@@ -4,6 +4,7 @@ import jax
 import optax
 
 import funcnet as fn
+from funcnet.runs._process import use_every_core
 from peers import MODELS, Contestant, Data, Task, Weights
 from peers.funcnet_epoch import epochs, weights_of
 
@@ -11,7 +12,7 @@ from peers.funcnet_epoch import epochs, weights_of
 def start(task: Task, data: Data, weights: Weights) -> Contestant:
     """The models differ in their seeds; all have the task's learning rate."""
     del weights
-    fn.devices.use_every_core()
+    use_every_core()
     _ = fn.devices.select_device(task.device)
     divided, whole = fn.devices.across_devices("models")
     model, loss = fn.models.softmax_regression(*task.sizes), fn.losses.softmax_cross_entropy
