@@ -1,51 +1,47 @@
-"""Devices: choose one, name it, and keep what was compiled for it.
+"""Devices: choose one, describe it, ask for its memory. This file reads, and changes nothing.
 
-`jax.devices` lists what there is; `jax.device_put(pytree, device)` places data on it, and compiled
-functions run where their arguments lie.
+`jax.devices()` lists the devices. `jax.device_put(pytree, device)` places data on one. A compiled
+function runs where its arguments lie. The settings of a process are made in `runs`.
 """
 
 import contextlib
 import os
 import platform
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import platformdirs
-import psutil
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from funcnet.base import one_of
+from funcnet.base import UsageError, one_of
 
 Device: TypeAlias = Any
 """A `jax.Device`, which JAX declares as a variable: no type checker takes it for a type."""
 
 DEVICES = ("auto", "cpu", "gpu")
-"""What `select_device` takes."""
+"""The names that `select_device` takes."""
+
+UNKNOWN_MEMORY = 4 * 2**30  # bytes assumed free where the system tells neither free nor physical
 
 
 def select_device(name: str = "auto") -> Device:
-    """The first device of a kind.
+    """Return the first device of a kind.
 
     Args:
-      name: "cpu", "gpu", or "auto": the accelerator where there is one, else the CPU.
-
-    JAX would reserve three quarters of a GPU's memory at its first use; here it takes what it
-    needs as it goes, unless the environment already says otherwise
-    (`XLA_PYTHON_CLIENT_PREALLOCATE`). This holds where JAX has not been used before the call.
+      name: "cpu", "gpu", or "auto": the accelerator if JAX sees one, else the CPU.
 
     >>> select_device("cpu").platform
     'cpu'
 
     Raises:
-      ValueError: another name, or "gpu" where JAX sees none.
+      UsageError: an unknown name, or "gpu" where JAX sees none.
     """
-    _ = os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     name = one_of("device", name, DEVICES)
     try:
         return jax.devices()[0] if name == "auto" else jax.devices(name)[0]
     except RuntimeError as error:
-        raise ValueError(
+        raise UsageError(
             f"device: expected a {name} that JAX can see; it sees {jax.default_backend()} only "
             f"({str(error).splitlines()[0]}). Choose 'auto' or 'cpu', or install JAX for NVIDIA: "
             "pip install -e '.[cuda]'."
@@ -53,52 +49,18 @@ def select_device(name: str = "auto") -> Device:
 
 
 def describe_device(device: Device) -> str:
-    """What a program runs on, in one line: the kind of device, its name, JAX's version.
+    """Return the kind of a device, its name, and JAX's version, in one line.
 
     >>> describe_device(select_device("cpu"))  # doctest: +ELLIPSIS
     'cpu (..., ... cores), JAX ...'
     """
-    if device.platform == "cpu":
-        name = f"{platform.machine()}, {num_cores()} cores"
-    else:
-        name = device.device_kind
+    cpu = f"{platform.machine()}, {num_cores()} cores"
+    name = cpu if device.platform == "cpu" else device.device_kind
     return f"{device.platform} ({name}), JAX {jax.__version__}"
 
 
-def free_memory(device: Device | None = None) -> int:
-    """How many bytes a device, by default JAX's first, has to give.
-
-    >>> 0 < free_memory() < 2**60
-    True
-    """
-    chosen: Any = jax.devices()[0] if device is None else device
-    stats = chosen.memory_stats()
-    if stats is None:  # a CPU, whose memory is the machine's
-        return psutil.virtual_memory().available
-    return stats["bytes_limit"] - stats["bytes_in_use"]
-
-
-SMALL_PRODUCT = 2**22
-"""A matrix product of fewer multiplications takes less time than waking a thread to share it."""
-
-
-def suit_threads(multiplications: int) -> None:
-    """Lets a CPU compute on one thread where the largest matrix product of a program is small.
-
-    XLA divides the work on each array among threads, and for small ones waits longer for them than
-    it computes: an epoch of softmax regression on MNIST takes 33 ms with two threads and 26 with
-    one. The environment's own word holds (`PJRT_NPROC`), and this does where JAX has not been used
-    before the call.
-
-    Args:
-      multiplications: of numbers, in that product.
-    """
-    if multiplications < SMALL_PRODUCT:
-        _ = os.environ.setdefault("PJRT_NPROC", "1")
-
-
 def num_cores() -> int:
-    """How many cores this process may compute on: fewer than there are, where its affinity says so.
+    """Return how many cores this process may use; its affinity can make them fewer than there are.
 
     >>> num_cores() >= 1
     True
@@ -107,23 +69,37 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
-def use_every_core() -> None:
-    """Makes each core that may be used a JAX device, so that work without a common step is divided.
+def free_memory(device: Device | None = None) -> int:
+    """Return how many bytes a device, by default JAX's first, has left.
 
-    This holds where JAX has not been used before the call; elsewhere it changes nothing.
+    A CPU uses the machine's memory: `MemAvailable` on Linux. macOS tells only the physical memory,
+    and that is returned. Where a system tells neither, it is `UNKNOWN_MEMORY`.
+
+    >>> 0 < free_memory() < 2**60
+    True
     """
-    with contextlib.suppress(RuntimeError):  # JAX is in use
-        jax.config.update("jax_num_cpu_devices", num_cores())
+    chosen: Any = jax.devices()[0] if device is None else device
+    stats = chosen.memory_stats()
+    return stats["bytes_limit"] - stats["bytes_in_use"] if stats else _machine_memory()
+
+
+def _machine_memory() -> int:
+    with contextlib.suppress(OSError, KeyError):  # Linux
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # macOS
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return UNKNOWN_MEMORY
 
 
 def across_devices(axis: str) -> tuple[NamedSharding, NamedSharding]:
-    """How to lay arrays on all devices of the kind that JAX computes on: `(divided, whole)`.
+    """Return two ways to lay arrays on all devices of JAX's default kind: `(divided, whole)`.
 
     Args:
-      axis: the name of the leading axis that is divided, into equal parts.
+      axis: the name of the leading axis, which `divided` cuts into one equal part per device.
 
     Returns:
-      For arrays with that axis, a part for each device; for others, all of them on each.
+      `divided` for arrays with that axis; `whole` for arrays that every device holds completely.
 
     >>> divided, whole = across_devices("models")
     >>> divided.spec, whole.spec
@@ -133,19 +109,3 @@ def across_devices(axis: str) -> tuple[NamedSharding, NamedSharding]:
     devices = jax.devices(platform)
     mesh = jax.make_mesh((len(devices),), (axis,), (AxisType.Auto,), devices=devices)
     return NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())
-
-
-def keep_compiled_programs() -> None:
-    """Lets JAX keep compiled programs on disk, so that a program's next start compiles nothing.
-
-    JAX does so by itself where the environment says `JAX_COMPILATION_CACHE_DIR=FOLDER`, and not at
-    all where it says `JAX_ENABLE_COMPILATION_CACHE=false`; both hold. Else they go to the user's
-    cache folder, small ones too, and apart for each machine: a program compiled for one processor
-    can fail on another. The folder can be deleted at any time.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    folder = platformdirs.user_cache_path("funcnet") / "compiled" / platform.node()
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

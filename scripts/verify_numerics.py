@@ -10,6 +10,7 @@ the same command goes on. `accuracy.py` says how errors are measured.
 import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def main(options: Options) -> None:
     missing = "" if report.subject["torch"] else "; PyTorch is not installed, and left out"
     print(f"{report.verified:,} inputs{missing}", table(report), sep="\n")
     if found := list(faults(report)):
-        raise ArithmeticError("expected no result worse than jax.nn's; got " + "; ".join(found))
+        sys.exit("error: expected no result worse than jax.nn's; got " + "; ".join(found))
 
 
 def begin(options: Options) -> Report:

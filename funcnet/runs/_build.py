@@ -12,14 +12,9 @@ from funcnet import models
 from funcnet.base import Examples, Model, num_params
 from funcnet.chain_rule import value_and_gradient
 from funcnet.data._data import Dataset, load
-from funcnet.devices import (
-    Device,
-    describe_device,
-    select_device,
-    suit_threads,
-    use_every_core,
-)
+from funcnet.devices import Device, describe_device, select_device
 from funcnet.losses import LOSSES
+from funcnet.runs._process import suit_threads, use_every_core
 from funcnet.runs.config import (
     CONSTRUCTORS,
     MODEL_LOSSES,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from funcnet.devices import keep_compiled_programs
+from funcnet.runs._process import prepare_process
 from funcnet.training._fit import EpochInfo, Progress, Stopped
 
 Config = TypeVar("Config")
@@ -111,7 +111,7 @@ def run_program(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     options = tyro.cli(config)
-    keep_compiled_programs()
+    prepare_process()
     try:
         others = default(options)
         main(options if others is None else tyro.cli(config, default=others))

@@ -1,8 +1,9 @@
 """What the benchmark takes from private rooms of funcnet, in one place."""
 
 from funcnet._files import write_whole
-from funcnet.devices import across_devices, suit_threads, use_every_core
+from funcnet.devices import across_devices
 from funcnet.runs._console import check_out, run_program, stoppable, watch_count
+from funcnet.runs._process import suit_threads, use_every_core
 
 __all__ = [
     "across_devices",

@@ -26,12 +26,13 @@ NEEDS = {
     "pytorch_compile": "torch",
     "sklearn_sgd": "sklearn",
 }
-"""The library that a peer needs beside those of funcnet; its tests are slow."""
+"""The library that a peer needs beside those of funcnet."""
+QUICK = ("numpy_by_hand", "funcnet_epoch")  # the tests of the others are slow
 
 
 def peers(*names):
     """Parameters of a test: these peers."""
-    return [pytest.param(n, marks=[pytest.mark.slow] if NEEDS[n] else []) for n in names]
+    return [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in names]
 
 
 SHARING_AN_ORDER = ("jax_from_scratch", "equinox_loop", "flax_nnx")  # as numpy_by_hand does
@@ -153,7 +154,9 @@ def test_the_models_of_the_sweep_learn_from_all_examples(learn, monkeypatch, mod
     assert len({model.tobytes() for model in W}) == models
 
 
-@pytest.mark.parametrize("sizes", [(784, 10), (784, 1), (784, 16, 8, 10)])
+@pytest.mark.parametrize(
+    "sizes", [(784, 16, 8, 10), *(pytest.param((784, n), marks=pytest.mark.slow) for n in (1, 10))]
+)
 def test_accuracy_is_that_of_funcnets_evaluation(sizes):
     data = workloads.examples_of(Task(sizes=sizes), random_data())
     rng = np.random.default_rng(1)

@@ -81,7 +81,7 @@ def test_a_sample_holds_the_ends_of_every_exponent(script):
     assert len(x) == 2**12
 
 
-FEW = ("tanh", "tanh'", "elu'")
+FEW = ("tanh'", "elu")
 ALL = pytest.param(tuple(EXACT), marks=pytest.mark.slow, id="all")
 
 
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_noticed(script, accuracy, monkeypatch, name, function,
         "contestants",
         lambda name: {**genuine(name), "funcnet": lambda x: function(x).astype(jnp.float32)},
     )
-    with jax.numpy_dtype_promotion("standard"), pytest.raises(ArithmeticError, match=message):
+    with jax.numpy_dtype_promotion("standard"), pytest.raises(SystemExit, match=message):
         script.main(script.Options(sample=2**14))
 
 
