@@ -123,6 +123,7 @@ def test_what_is_wrong_is_noticed(script, accuracy, monkeypatch, name, function,
 
 def test_an_interrupted_run_goes_on(script, accuracy, monkeypatch, tmp_path):
     monkeypatch.setattr(script, "QUANTITIES", ["relu"])
+    monkeypatch.setattr(script, "BLOCK", 2**16)
     options = script.Options(out=tmp_path / "report.json")
 
     def interrupted(numbers, unit):
