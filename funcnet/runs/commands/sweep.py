@@ -1,6 +1,6 @@
 """The command `sweep`: `train`, with the settings of `--sweep` written first.
 
-    funcnet sweep learning_rate=0.1,0.3 seed=0:8 --dataset mnist
+funcnet sweep learning_rate=0.1,0.3 seed=0:8 --dataset mnist
 """
 
 import dataclasses
