@@ -14,20 +14,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from funcnet._files import write_whole
-from funcnet.base import Model, one_of
-from funcnet.data._data import Dataset, split
+from funcnet.base import one_of
+from funcnet.data import split
 from funcnet.runs import _artifacts as artifacts
-from funcnet.runs import _saving as saving
 from funcnet.runs._build import Setup, prepare
 from funcnet.runs._divergence import DivergenceError
-from funcnet.runs._folder import check_epochs, make_write_checkpoint, occupied
-from funcnet.runs._saving import Saved, Saver, form, like_packed, unpack
+from funcnet.runs._folder import RunFolder, run_folder
+from funcnet.runs._run import Stopped
 from funcnet.runs.config import OPTIMIZERS, FullConfig, TrainConfig
-from funcnet.training import _checkpoint as checkpoint
 from funcnet.training import _sweep as sweep
-from funcnet.training._fit import Stopped, begin
+from funcnet.training import begin, evaluate, is_finite
 from funcnet.training._settings import check_numbers
-from funcnet.training._step import evaluate, is_finite
 from funcnet.training._sweep import SweepProgress, SweepResult
 
 AXES = {"learning_rate": "learning_rates", "seed": "seeds", "l2": "l2s", "scale": "scales"}
@@ -118,8 +115,8 @@ def tune(
     setup = prepare(config, say)
     options: FullConfig = setup.config
     axes = {"learning_rates": [options.learning_rate], "seeds": [options.seed], **axes}
-    with occupied(options, setup.dataset, say) as saved, jax.default_device(setup.device):
-        result = _sweep(setup, axes, saved, say, watch, stop)
+    with run_folder(options, setup.dataset, say) as folder, jax.default_device(setup.device):
+        result = _sweep(setup, axes, folder, watch, stop)
         groups, finite = group_by_setting(result), is_finite_model(result)
         for line in as_table(groups, result, finite):
             say(line)
@@ -132,8 +129,7 @@ def tune(
 def _sweep(
     setup: Setup,
     axes: dict[str, Any],
-    saved: Saved | None,
-    say: Callable[[str], None],
+    folder: RunFolder,
     watch: Callable[[Iterable[int]], Iterable[int]],
     stop: Callable[[], bool],
 ) -> SweepResult:
@@ -141,12 +137,16 @@ def _sweep(
     options: FullConfig = setup.config
     make_optimizer = OPTIMIZERS[options.optimizer]
     train, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
-    progress = None
-    if saved is not None:
-        settings = sweep.combinations(**axes)
-        progress = _restore(saved, setup.model, settings, make_optimizer)
-        check_epochs(options, progress.epoch, say)
-    saver = Saver(_pack, _make_write(options, setup.dataset))
+    settings = sweep.combinations(**axes)
+    count = len(settings.seed)
+    state = sweep.init_sweep(setup.model, settings, make_optimizer)
+    reached = folder.latest(begin(state, count), sweep.row_of_zeros(count))
+
+    def save(progress: SweepProgress) -> None:
+        nonlocal reached
+        (reached,) = progress.parts
+        folder.save(reached)
+
     try:
         return sweep.fit(
             setup.model,
@@ -158,53 +158,15 @@ def _sweep(
             batch_size=min(options.batch_size, len(train.targets)),
             order_seed=options.seed,
             watch=watch,
-            progress=progress,
-            save=saver.offer,
+            progress=SweepProgress(num_parts=1, parts=(reached,)),
+            save=save,
             stop=stop,
             **axes,
         )
-    except Stopped as stopped:
-        raise Stopped(stopped.progress, options.out) from None
+    except sweep.Stopped:
+        raise Stopped(reached, options.out) from None
     finally:
-        saver.finish()
-
-
-def _pack(progress: SweepProgress) -> Any:
-    return tuple(map(saving.pack, progress.parts))
-
-
-def _make_write(
-    config: FullConfig, dataset: Dataset
-) -> Callable[[Any, SweepProgress], None] | None:
-    if config.out is None:
-        return None
-    write_checkpoint = make_write_checkpoint(config, dataset)
-
-    def write(tree: Any, progress: SweepProgress) -> None:
-        write_checkpoint(
-            tree,
-            step=sum(int(part.state.models.step[0]) for part in progress.parts),
-            form={"num_parts": progress.num_parts, "parts": list(map(form, progress.parts))},
-            is_finished=progress.is_begun and progress.epoch >= config.epochs,
-        )
-
-    return write
-
-
-def _restore(
-    saved: Saved, model: Model, settings: sweep.Settings, optimizer: sweep.MakeOptimizer
-) -> SweepProgress:
-    """The progress of the sweep of these settings that a checkpoint holds."""
-    forms, num_parts = saved.record["form"]["parts"], saved.record["form"]["num_parts"]
-    parts = sweep.cut(settings, num_parts)[: len(forms)]
-    begun = [
-        begin(jax.eval_shape(lambda p: sweep.init_sweep(model, p, optimizer), part), len(part.seed))
-        for part in parts
-    ]
-    rows = [sweep.row_of_zeros(len(part.seed)) for part in parts]
-    like = tuple(map(like_packed, begun, forms, rows))
-    trees = checkpoint.restore(saved.path, like)
-    return SweepProgress(num_parts=num_parts, parts=tuple(map(unpack, trees, forms, rows)))
+        folder.save(reached, now=True)
 
 
 def group_by_setting(result: SweepResult) -> dict[Setting, np.ndarray]:

@@ -20,21 +20,16 @@ from jaxtyping import Array, Float
 
 from funcnet.base import Examples, Model, Params, num_params
 from funcnet.devices import Device, across_devices, free_memory
-from funcnet.training._evaluation import Evaluation
-from funcnet.training._fit import Progress, Stopped, begin, segment_size
-from funcnet.training._fit import fit as fit_epochs
+from funcnet.training._epoch import check_examples, epoch_order, make_train_epoch, segment_size
+from funcnet.training._evaluation import Evaluation, evaluate
+from funcnet.training._fit import Progress, Task, begin, train_epochs
 from funcnet.training._settings import Columns, Numbers, Settings, combinations, cut, first
 from funcnet.training._step import (
     Loss,
     StepInfo,
     TrainState,
     TrainStep,
-    check_examples,
-    epoch_order,
-    evaluate,
     init_state,
-    make_segments,
-    make_train_epoch,
     make_train_step,
 )
 
@@ -43,6 +38,15 @@ MakeOptimizer: TypeAlias = Callable[..., optax.GradientTransformation]
 
 MEMORY_SHARE = 0.8
 """How much of the memory that is free a sweep may take, by default."""
+
+
+class Stopped(Exception):
+    """The sweep was asked to stop; it has the progress."""
+
+    def __init__(self, progress: Any) -> None:
+        """`progress`: where."""
+        super().__init__(f"stopped in epoch {progress.epoch + 1}")
+        self.progress = progress
 
 
 class SweepState(NamedTuple):
@@ -401,30 +405,30 @@ def _train_part(
         )
         return jax.tree.map(np.asarray, row)
 
-    def train(progress: Progress, examples: Examples) -> tuple[SweepState, StepInfo]:
+    def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
         program = programs.train(num_models, len(examples.targets))
-        state, info = program(on_devices(progress.state), examples)
+        state, info = program(on_devices(state), examples)
         return first(state, num_models), StepInfo(loss=info.loss[:, :num_models])
 
-    trained = fit_epochs(
-        begun,
+    portions = Task(
         train=train,
-        see=see,
-        examples=make_segments(
-            task.data if task.is_on_host else jax.device_put(task.data, task.whole),
-            order=task.order,
-            size=task.segment(num_models),
-            place=task.whole,
-        ),
-        num_examples=task.num_examples,
-        epochs=task.epochs,
+        observe=see,
+        examples=task.data if task.is_on_host else jax.device_put(task.data, task.whole),
         batch_size=task.batch_size,
-        save=save,
-        stop=stop,
+        seed=task.order_seed,
+        segment=task.segment(num_models),
+        place=task.whole,
     )
-    reached = begun
-    for _ in watch(range(begun.epoch, task.epochs)):
-        reached = next(trained)
+    reached, epochs = begun, iter(watch(range(begun.epoch, task.epochs)))
+    if begun.epoch < task.epochs and stop():
+        raise Stopped(begun)
+    for reached, _ in train_epochs(portions, begun, epochs=task.epochs):
+        save(reached)
+        if reached.is_between_epochs:
+            _ = next(epochs)
+        if reached.epoch < task.epochs and stop():
+            raise Stopped(reached)
+    _ = next(epochs, None)
     return reached._replace(state=jax.tree.map(np.asarray, reached.state))
 
 
