@@ -9,7 +9,7 @@ option.
 from collections.abc import Callable
 from typing import Any
 
-from funcnet.runs._console import run_program, stoppable, watch_count, watch_epochs
+from funcnet.runs._console import run_program, stoppable, watch_epochs, watch_sweep
 from funcnet.runs._folder import stored_config
 from funcnet.runs._run import run
 from funcnet.runs._sweep import tune
@@ -27,7 +27,7 @@ def train_many(config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
     """Trains every setting of a sweep; how the best of them ended."""
     if config.quiet:
         return tune(config, say=lambda line: None, stop=stop)
-    return tune(config, watch=watch_count, stop=stop)
+    return tune(config, watch=watch_sweep, stop=stop)
 
 
 def main(config: TrainConfig) -> None:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import jax
 
 from funcnet.devices import keep_compiled_programs
-from funcnet.training._fit import EpochInfo, Progress, Stopped
+from funcnet.runs._run import Show, Stopped
+from funcnet.training import EpochInfo, Progress
 
 Config = TypeVar("Config")
 Step = TypeVar("Step")
@@ -31,8 +32,9 @@ def as_row(info: EpochInfo) -> str:
     )
 
 
-def watch_epochs(epochs: Iterator[Progress], total: int) -> Iterator[Progress]:
-    """Passes the epochs on, a row each; on a terminal also a bar that moves."""
+@contextlib.contextmanager
+def watch_epochs(epochs: int) -> Iterator[Show]:
+    """Show each epoch as a row; on a terminal also a bar that moves."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -49,13 +51,27 @@ def watch_epochs(epochs: Iterator[Progress], total: int) -> Iterator[Progress]:
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task("", total=total, status="compiled")
-        for progress in epochs:
+        task = bar.add_task("", total=epochs, status="compiled")
+
+        def show(progress: Progress) -> None:
             info: EpochInfo = progress.rows[-1]
             print(as_row(info), flush=True)
             status = f"loss {info.train_loss:.4f}, {info.examples_per_second:,.0f} examples/s"
             bar.update(task, completed=info.epoch, status=status)
-            yield progress
+
+        yield show
+
+
+@contextlib.contextmanager
+def watch_sweep(epochs: int) -> Iterator[Show]:
+    """Show on a terminal, by a bar that moves, how many epochs of a sweep are whole."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("epochs", total=epochs)
+        yield lambda progress: bar.update(task, completed=progress.epoch)
 
 
 def watch_count(steps: Iterable[Step], what: str = "epochs") -> Iterator[Step]:

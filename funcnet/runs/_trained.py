@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from funcnet.activations import sigmoid, softmax
-from funcnet.base import Model, Params, PathLike
+from funcnet.base import Model, Params, PathLike, named_leaves
 from funcnet.runs import _artifacts as artifacts
 from funcnet.runs._build import build_model
 from funcnet.runs.config import TrainConfig, check
@@ -103,7 +103,7 @@ def _sizes(config: TrainConfig, arrays: dict[str, np.ndarray]) -> tuple[int, int
 def _params(model: Model, arrays: dict[str, np.ndarray]) -> Params:
     """The arrays as a pytree of the form that the model has."""
     expected = jax.eval_shape(model.init, jax.random.key(0))
-    leaves = artifacts.named_leaves(expected)
+    leaves = named_leaves(expected)
     for name in leaves.keys() | arrays.keys():
         ours, theirs = (_describe(those.get(name)) for those in (leaves, arrays))
         if ours != theirs:

@@ -33,16 +33,15 @@ from jaxtyping import Array, Float, UInt32
 
 from funcnet.base import Examples, Model, Params, UsageError, num_params
 from funcnet.devices import Device, across_devices, free_memory
-from funcnet.training._fit import Progress, Task, begin, segment_size, train_epochs
+from funcnet.training._epoch import check_examples, make_train_epoch, segment_size
+from funcnet.training._evaluation import evaluate
+from funcnet.training._fit import Progress, Task, begin, train_epochs
 from funcnet.training._step import (
     Loss,
     StepInfo,
     TrainState,
     TrainStep,
-    check_examples,
-    evaluate,
     init_state,
-    make_train_epoch,
     make_train_step,
 )
 
