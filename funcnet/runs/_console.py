@@ -2,7 +2,7 @@
 
 1. `run_program` reads the command line, runs a program, and turns its errors into exit codes.
 2. `stoppable` turns Ctrl-C into a question that a training asks now and then.
-3. `watch_epochs` and `watch_count` show how far it is.
+3. `watch_epochs`, `watch_sweep` and `watch_count` show how far it is.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ import tyro
 from funcnet.base import UsageError
 from funcnet.runs._divergence import DivergenceError
 from funcnet.runs._process import prepare_process
-from funcnet.training import EpochInfo, Progress, Stopped
+from funcnet.runs._run import Show, Stopped
+from funcnet.training import EpochInfo, Progress
 
 Config = TypeVar("Config")
 Step = TypeVar("Step")
@@ -56,8 +57,8 @@ def run_program(
         given = tyro.cli(config, prog=called_as())
         prepare_process()
         stored = default(given)
-        main(given if stored is None else tyro.cli(config, prog=called_as(), default=stored))
-        sys.stdout.flush()
+        _ = main(given if stored is None else tyro.cli(config, prog=called_as(), default=stored))
+        _ = sys.stdout.flush()
     except UsageError as error:
         _fail(as_option(str(error), config), code=2)
     except BrokenPipeError:  # the reader of a pipe has left
@@ -198,8 +199,9 @@ def as_row(info: EpochInfo) -> str:
     )
 
 
-def watch_epochs(epochs: Iterator[Progress], total: int) -> Iterator[Progress]:
-    """Pass the epochs on, and print a row for each. A terminal also shows a bar that moves."""
+@contextlib.contextmanager
+def watch_epochs(epochs: int) -> Iterator[Show]:
+    """Show each epoch as a row. A terminal also shows a bar that moves."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -216,13 +218,27 @@ def watch_epochs(epochs: Iterator[Progress], total: int) -> Iterator[Progress]:
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        task = bar.add_task("", total=total, status="compiled")
-        for progress in epochs:
+        task = bar.add_task("", total=epochs, status="compiled")
+
+        def show(progress: Progress) -> None:
             info: EpochInfo = progress.rows[-1]
             print(as_row(info), flush=True)
             status = f"loss {info.train_loss:.4f}, {info.examples_per_second:,.0f} examples/s"
             bar.update(task, completed=info.epoch, status=status)
-            yield progress
+
+        yield show
+
+
+@contextlib.contextmanager
+def watch_sweep(epochs: int) -> Iterator[Show]:
+    """Show how many epochs of a sweep are whole, by a bar that moves, on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("epochs", total=epochs)
+        yield lambda progress: bar.update(task, completed=progress.epoch)
 
 
 def watch_count(steps: Iterable[Step], what: str = "epochs") -> Iterator[Step]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from funcnet.runs._console import run_program, stoppable, watch_count, watch_epochs
+from funcnet.runs._console import run_program, stoppable, watch_epochs, watch_sweep
 from funcnet.runs._folder import stored_config
 from funcnet.runs._run import run
 from funcnet.runs._sweep import tune
@@ -38,7 +38,7 @@ def train_many(config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
     """Train a model per setting of a sweep, and return the summary of the best."""
     if config.quiet:
         return tune(config, say=lambda line: None, stop=stop)
-    return tune(config, watch=watch_count, stop=stop)
+    return tune(config, watch=watch_sweep, stop=stop)
 
 
 def stored(given: Config) -> Config | None:
