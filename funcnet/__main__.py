@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-import funcnet
+from funcnet import __version__
 
 COMMANDS = {
     "train": "Train a model, and report its test accuracy.",
@@ -22,7 +22,7 @@ def main() -> None:
     if name in ("-h", "--help"):
         print(help_text(called))
     elif name == "--version":
-        print(f"funcnet {funcnet.__version__}")
+        print(f"funcnet {__version__}")
     elif name in COMMANDS:
         sys.argv = [f"{called} {name}", *arguments]  # as the command's messages name it
         importlib.import_module(f"funcnet.runs.commands.{name}").command()

@@ -10,14 +10,12 @@ import subprocess
 import sys
 
 import benchmark
-import check_gradients
 import photograph
-import predict
 import pytest
-import trace_graph
 import verify_numerics
 
-from funcnet.runs.config import TrainConfig
+from funcnet.runs import TrainConfig
+from funcnet.runs.commands import check, predict, trace
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -53,9 +51,9 @@ def test_the_two_commands_are_there():
 OPTIONS = {
     "train": TrainConfig,
     "predict": predict.Options,
-    "trace_graph": trace_graph.Options,
+    "trace_graph": trace.Options,
     "photograph": photograph.Options,
-    "check_gradients": check_gradients.Options,
+    "check_gradients": check.Options,
     "verify_numerics": verify_numerics.Options,
     "benchmark": benchmark.BenchmarkConfig,
 }
