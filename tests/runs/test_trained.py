@@ -1,7 +1,7 @@
 """What a run left, loaded again; and pictures, predicted from it.
 
-`FUNCNET_PICTURES=10000 pytest -n0 -rP tests/runs/test_trained.py -k pictures_of` writes and predicts that
-many of MNIST's, and prints the accuracies.
+`FUNCNET_PICTURES=10000 pytest -n0 -rP tests/runs/test_trained.py -k pictures_of` predicts 10,000 of
+MNIST's pictures in each form, and prints the accuracies.
 """
 
 import json

@@ -15,7 +15,7 @@ Example: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
 
 
-def lecture(w1: float, w2: float, w3: float, w4: float, a: float) -> float:
+def lecture(w1: Any, w2: Any, w3: Any, w4: Any, a: Any) -> Any:
     """The lecture's example."""
     b = w1 * a
     c = w2 * a
