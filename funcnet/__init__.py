@@ -1,23 +1,35 @@
 """funcnet: neural networks as pure functions in JAX.
 
-Every gradient can be seen, is checked, and runs as one compiled program.
+Every gradient can be seen, is checked, and runs as one compiled program. Each name is imported at
+its first use.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from funcnet import activations, chain_rule, data, devices, losses, models, training
-from funcnet.base import Examples, Linear, Model, UsageError
-
 if TYPE_CHECKING:
-    from funcnet import gradcheck, graph
+    from funcnet import (
+        activations,
+        chain_rule,
+        data,
+        devices,
+        gradcheck,
+        graph,
+        losses,
+        models,
+        runs,
+        training,
+    )
+    from funcnet.base import Examples, Linear, Model, UsageError
     from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
     from funcnet.graph import Graph, trace
     from funcnet.graph import draw as render
-    from funcnet.runs._trained import load_model
+    from funcnet.runs import load_model
     from funcnet.training import _checkpoint as checkpoint
     from funcnet.training import _evaluation as metrics
     from funcnet.training import _sweep as sweep
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Examples",
@@ -40,37 +52,39 @@ __all__ = [
     "metrics",
     "models",
     "render",
+    "runs",
     "sweep",
     "trace",
     "training",
 ]
 
-_LAZY = {
-    "checkpoint": ("training._checkpoint", None),
-    "gradcheck": ("gradcheck", None),
-    "GradientReport": ("gradcheck", "GradientReport"),
-    "assert_gradients": ("gradcheck", "assert_gradients"),
-    "check_gradients": ("gradcheck", "check_gradients"),
-    "graph": ("graph", None),
-    "Graph": ("graph", "Graph"),
-    "trace": ("graph", "trace"),
-    "load_model": ("runs._trained", "load_model"),
-    "metrics": ("training._evaluation", None),
-    "render": ("graph.draw", None),
-    "sweep": ("training._sweep", None),
+_HOMES = {
+    "base": ("Examples", "Linear", "Model", "UsageError"),
+    "gradcheck": ("GradientReport", "assert_gradients", "check_gradients"),
+    "graph": ("Graph", "trace"),
+    "runs": ("load_model",),
 }
-"""Names that are imported at their first use: their module, and their name in it."""
+"""The module that each name comes from; every other name is a module itself."""
+
+_ALIASES = {
+    "checkpoint": "training._checkpoint",
+    "metrics": "training._evaluation",
+    "render": "graph.draw",
+    "sweep": "training._sweep",
+}
+"""Modules by the names that they had in version 0.1; these names leave with the next version."""
 
 
 def __getattr__(name: str) -> Any:
-    """Checking, drawing and runs are half of the import time: imported at their first use."""
-    if name not in _LAZY:
+    """Import a name at its first use."""
+    if name not in __all__:
         raise AttributeError(f"module 'funcnet' has no attribute {name!r}")
-    module, attribute = _LAZY[name]
-    found = importlib.import_module(f"funcnet.{module}")
-    return getattr(found, attribute) if attribute else found
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"funcnet.{home}"), name)
+    return importlib.import_module(f"funcnet.{_ALIASES.get(name, name)}")
 
 
 def __dir__() -> list[str]:
-    """The names that are imported at their first use too."""
-    return sorted({*globals(), *_LAZY})
+    """List the names that are imported at their first use too."""
+    return sorted({*globals(), *__all__})

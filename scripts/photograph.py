@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from graph_examples import lecture_example
 
 import funcnet as fn
 from funcnet._files import write_whole
 from funcnet.runs._console import run_program
+from funcnet.runs.commands.trace import EXAMPLES
 
 SUM = 13
 """The step at which the adjoint of `a` is the sum over two paths."""
@@ -73,11 +73,11 @@ def main(options: Options) -> None:
     from playwright.sync_api import sync_playwright  # only here: of the extra `browser`
 
     if not options.folder.is_dir():
-        raise ValueError(f"folder: expected one that exists; got {str(options.folder)!r}.")
+        raise fn.UsageError(f"folder: expected one that exists; got {str(options.folder)!r}.")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise OSError("expected Chromium on the path: apt-get install chromium.")
-    function, args = lecture_example()
+    function, args = EXAMPLES["lecture"]()
     page = fn.render.page(fn.trace(function)(*args))
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:

@@ -1,12 +1,12 @@
-"""What a run leaves behind: configuration, metrics, parameters, curves, summary.
+"""The files that a run leaves behind, as bytes: metrics, parameters, curves, summary.
 
-config.json          every option, defaults filled in
-metrics.jsonl        a line an epoch
-params.safetensors   the trained parameters, named by their path in the pytree
-curves.png           loss and accuracy over the epochs
-summary.json         how it ended, and on what
+    config.json          every option, defaults filled in
+    metrics.jsonl        one line per epoch
+    params.safetensors   the trained parameters, named by their path in the pytree
+    curves.png           loss and accuracy over the epochs
+    summary.json         how the run ended, and on what
 
-A sweep leaves the best model's parameters, and sweep.json, a record a model, for the metrics.
+A sweep leaves the best model's parameters, and `sweep.json` in place of the metrics.
 """
 
 import io
@@ -15,15 +15,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
-from funcnet.base import Params
+from funcnet.base import Params, UsageError, named_leaves
 
 
 def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
-    r"""A record as a line of JSON; numbers that are not finite, which JSON lacks, are null.
+    r"""Return a record as a line of JSON; numbers that are not finite, which JSON lacks, are null.
 
     >>> as_json({"epoch": 1, "train_loss": 0.25, "test_loss": float("nan")})
     b'{"epoch": 1, "train_loss": 0.25, "test_loss": null}\n'
@@ -31,8 +30,13 @@ def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
     return (json.dumps(_finite(record), indent=indent, allow_nan=False) + "\n").encode()
 
 
+def as_lines(rows: Sequence[Any]) -> bytes:
+    """Return one line of JSON per row; a row is a NamedTuple."""
+    return b"".join(as_json(row._asdict()) for row in rows)
+
+
 def _finite(value: Any) -> Any:
-    """The value, each number that is not finite in it replaced by `None`."""
+    """Return the value; each number in it that is not finite becomes `None`."""
     if isinstance(value, Mapping):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -41,7 +45,7 @@ def _finite(value: Any) -> Any:
 
 
 def as_safetensors(params: Params) -> bytes:
-    """Parameters in the safetensors format, each named by its path in the pytree.
+    """Return parameters in the safetensors format, each named by its path in the pytree.
 
     >>> from safetensors.numpy import load
     >>> from funcnet.base import Linear
@@ -55,10 +59,10 @@ def as_safetensors(params: Params) -> bytes:
 
 
 def from_safetensors(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays in the safetensors format, by name.
+    """Return the arrays in the safetensors format, by name.
 
     Raises:
-      ValueError: the content is damaged, or something else.
+      UsageError: the content is damaged, or is something else.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -66,21 +70,11 @@ def from_safetensors(content: bytes) -> dict[str, np.ndarray]:
     try:
         return load(content)
     except SafetensorError as error:
-        raise ValueError(f"this is no safetensors file: {error}.") from error
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree, each by its path.
-
-    >>> named_leaves({"a": (1, 2)})
-    {'a.0': 1, 'a.1': 2}
-    """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+        raise UsageError(f"this is no safetensors file: {error}.") from error
 
 
 def as_curves(history: Sequence[Any], *, title: str) -> bytes:
-    """A picture, PNG: the losses and the test accuracy over the epochs of a `fit`."""
+    """Return a picture, PNG: the losses and the test accuracy over the epochs of a run."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -101,19 +95,24 @@ def as_curves(history: Sequence[Any], *, title: str) -> bytes:
 def as_sweep_curves(
     accuracies: Mapping[str, Float[np.ndarray, "seeds epochs"]], *, title: str
 ) -> bytes:
-    """A picture, PNG: each setting's validation accuracy over the epochs, mean and spread."""
+    """Return a picture, PNG: the mean and spread of each setting's validation accuracies.
+
+    Of more than ten settings the colours run from dark to light, and the legend names some.
+    """
+    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    count, figure = len(accuracies), Figure(figsize=(8, 4.2), layout="constrained")
+    ramp = matplotlib.colormaps["viridis"](np.linspace(0, 1, count))
+    colors = [f"C{index}" for index in range(count)] if count <= 10 else ramp
+    step = math.ceil(count / 12) if count > 10 else 1
     axes = figure.subplots()
-    for label, accuracy in accuracies.items():
-        epochs = np.arange(1, accuracy.shape[1] + 1)
+    for index, (label, accuracy) in enumerate(accuracies.items()):
+        epochs, color = np.arange(1, accuracy.shape[1] + 1), colors[index]
         mean, deviation = accuracy.mean(axis=0), accuracy.std(axis=0)
-        (line,) = axes.plot(epochs, mean, label=label)
-        _ = axes.fill_between(
-            epochs, mean - deviation, mean + deviation, alpha=0.2, fc=line.get_color()
-        )
+        _ = axes.plot(epochs, mean, color=color, label=None if index % step else label)
+        _ = axes.fill_between(epochs, mean - deviation, mean + deviation, alpha=0.2, fc=color)
     _ = axes.set(xlabel="epoch", ylabel="validation accuracy", title=title)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     _ = figure.legend(frameon=False, loc="outside right upper", fontsize="small")
@@ -121,7 +120,7 @@ def as_sweep_curves(
 
 
 def _as_png(figure: Any) -> bytes:
-    """A figure whose horizontal axes count epochs."""
+    """Return a figure as PNG; its horizontal axes count epochs."""
     from matplotlib.ticker import MaxNLocator
 
     for axes in figure.axes:

@@ -1,8 +1,9 @@
-"""From a configuration to what a run begins with: device, data, model, loss, step."""
+"""From a configuration to a training: device, data, model, loss, and the compiled task."""
 
+import dataclasses
 import itertools
+import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ import optax
 from funcnet import models
 from funcnet.base import Examples, Model, num_params
 from funcnet.chain_rule import value_and_gradient
-from funcnet.data._data import Dataset, load
+from funcnet.data import Dataset, load
 from funcnet.devices import Device, describe_device, select_device
 from funcnet.losses import LOSSES
 from funcnet.runs._process import suit_threads, use_every_core
@@ -24,77 +25,35 @@ from funcnet.runs.config import (
     check,
     with_defaults,
 )
-from funcnet.training._step import (
-    Apply,
+from funcnet.training import (
+    EpochInfo,
     Loss,
+    Progress,
+    Task,
     TrainStep,
+    begin,
+    compile_segments,
+    epoch_info,
+    evaluate,
+    init_state,
     make_gradient_step,
+    make_train_epoch,
     make_train_step,
+    segment_size,
     skip_nonfinite,
 )
 
 
-def build_model(config: TrainConfig, num_features: int, num_classes: int) -> Model:
-    """The model of a configuration with its defaults filled in.
-
-    >>> config = TrainConfig(model="mlp", hidden=(32,), activation="tanh")
-    >>> jax.tree.map(jax.numpy.shape, build_model(config, 64, 10).init(jax.random.key(0)))
-    (Linear(weight=(32, 64), bias=(32,)), Linear(weight=(10, 32), bias=(10,)))
-    """
-    if config.model == "logistic":
-        return models.logistic_regression(num_features)
-    if config.model == "softmax":
-        return models.softmax_regression(num_features, num_classes)
-    sizes = [num_features, *(config.hidden or ()), num_classes]
-    return models.mlp(sizes, activation=config.activation or "relu", pieces=config.pieces or 2)
-
-
-def one_against_the_rest(examples: Examples, target: int) -> Examples:
-    """The examples of one class as class 1, all others as class 0.
-
-    >>> one_against_the_rest(Examples(inputs=np.eye(3), targets=np.array([2, 0, 2])), 2).targets
-    array([1, 0, 1], dtype=int32)
-    """
-    return examples._replace(targets=np.asarray(examples.targets == target, np.int32))
-
-
-def build_step(config: FullConfig, apply: Apply, halvings: int = 0) -> TrainStep:
-    """The train step of a configuration with its defaults filled in.
-
-    Args:
-      config: which model, loss, optimiser, and what to do with steps that are not finite.
-      apply: the model's.
-      halvings: how often its learning rate was halved.
-    """
-    step = _build_step(config, apply, build_optimizer(config, halvings))
-    return skip_nonfinite(step) if config.on_nonfinite == "skip" else step
-
-
-def _build_step(
-    config: FullConfig, apply: Apply, optimizer: optax.GradientTransformation
-) -> TrainStep:
-    loss = MODEL_LOSSES[config.model][config.loss]
-    if config.gradients == "jax":
-        return make_train_step(apply, LOSSES[loss], optimizer)
-    activation = config.activation or "relu"
-    by_hand = value_and_gradient(CONSTRUCTORS[config.model], loss, activation=activation)
-    return make_gradient_step(by_hand, optimizer)
-
-
-def build_optimizer(config: FullConfig, halvings: int = 0) -> optax.GradientTransformation:
-    """The optimiser of a configuration with its defaults filled in."""
-    return OPTIMIZERS[config.optimizer](config.learning_rate / 2**halvings)
-
-
-class Setup(NamedTuple):
-    """What a run begins with.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """The parts of a run.
 
     Attributes:
-      config: with its defaults filled in.
+      config: the options, with their defaults filled in.
       device: where to compute.
-      dataset: with the targets that the model has.
+      dataset: the data, with the targets that the model has.
       model: the network.
-      loss: what it minimises, one value an example.
+      loss: the loss to minimise, one value per example.
     """
 
     config: FullConfig
@@ -105,11 +64,11 @@ class Setup(NamedTuple):
 
 
 def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
-    """Checks a configuration, loads its data and builds its model.
+    """Check a configuration, load its data and make its model.
 
     Raises:
-      ValueError: the configuration, or the data, can't be used.
-      OSError: a file, or the network, can't be used.
+      UsageError: the configuration, or the data, cannot be used.
+      OSError: a file, or the network, cannot be used.
     """
     check(config)
     dataset = load(
@@ -134,8 +93,100 @@ def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
     return Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
 
 
+def build_model(config: TrainConfig, num_features: int, num_classes: int) -> Model:
+    """Return the model of a configuration with its defaults filled in.
+
+    >>> config = TrainConfig(model="mlp", hidden=(32,), activation="tanh")
+    >>> jax.tree.map(jax.numpy.shape, build_model(config, 64, 10).init(jax.random.key(0)))
+    (Linear(weight=(32, 64), bias=(32,)), Linear(weight=(10, 32), bias=(10,)))
+    """
+    if config.model == "logistic":
+        return models.logistic_regression(num_features)
+    if config.model == "softmax":
+        return models.softmax_regression(num_features, num_classes)
+    sizes = [num_features, *(config.hidden or ()), num_classes]
+    return models.mlp(sizes, activation=config.activation or "relu", pieces=config.pieces or 2)
+
+
+def one_against_the_rest(examples: Examples, target: int) -> Examples:
+    """Return the examples with one class as class 1 and all others as class 0.
+
+    >>> one_against_the_rest(Examples(inputs=np.eye(3), targets=np.array([2, 0, 2])), 2).targets
+    array([1, 0, 1], dtype=int32)
+    """
+    return examples._replace(targets=np.asarray(examples.targets == target, np.int32))
+
+
+def build_step(setup: Setup) -> TrainStep:
+    """Return the train step of a run."""
+    step = _build_step(setup, build_optimizer(setup.config))
+    return skip_nonfinite(step) if setup.config.on_nonfinite == "skip" else step
+
+
+def _build_step(setup: Setup, optimizer: optax.GradientTransformation) -> TrainStep:
+    config = setup.config
+    if config.gradients == "jax":
+        return make_train_step(setup.model.apply, setup.loss, optimizer)
+    loss, activation = MODEL_LOSSES[config.model][config.loss], config.activation or "relu"
+    by_hand = value_and_gradient(CONSTRUCTORS[config.model], loss, activation=activation)
+    return make_gradient_step(by_hand, optimizer)
+
+
+def build_optimizer(config: FullConfig) -> optax.GradientTransformation:
+    """Return the optimiser of a configuration with its defaults filled in."""
+    return OPTIMIZERS[config.optimizer](config.learning_rate)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """A run, ready to train.
+
+    Attributes:
+      task: the compiled steps and their examples.
+      begun: the progress before the first step.
+      compile_seconds: how long compiling took.
+    """
+
+    task: Task
+    begun: Progress
+    compile_seconds: float
+
+
+def build(setup: Setup) -> Training:
+    """Make the first parameters, and compile the steps and the evaluation."""
+    config, train = setup.config, setup.dataset.train
+    params = jax.jit(setup.model.init)(jax.random.key(config.seed))
+    begun = begin(init_state(params, build_optimizer(config)))
+    sizes = {"batch_size": config.batch_size, "num_examples": len(train.targets)}
+    segment = segment_size(num_params=num_params(params), **sizes)
+    clock = time.perf_counter()
+    steps = compile_segments(
+        make_train_epoch(build_step(setup)),
+        begun.state,
+        train,
+        batch_size=config.batch_size,
+        segment=segment,
+    )
+    test = jax.device_put(setup.dataset.test)
+    evaluation = evaluate.lower(setup.model.apply, setup.loss, params, test).compile()
+
+    def observe(progress: Progress) -> EpochInfo:
+        return epoch_info(progress, evaluation(progress.state.params, test), **sizes)
+
+    compile_seconds = time.perf_counter() - clock
+    task = Task(
+        train=steps,
+        observe=observe,
+        examples=train if setup.device.platform == "cpu" else jax.device_put(train),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        segment=segment,
+    )
+    return Training(task=task, begun=begun, compile_seconds=compile_seconds)
+
+
 def _spread_work(config: FullConfig, dataset: Dataset) -> None:
-    """Decides how the work is spread over a CPU's cores, before JAX is used."""
+    """Decide how the work is spread over a CPU's cores, before JAX is used."""
     sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
     if config.sweep is not None:
         use_every_core()

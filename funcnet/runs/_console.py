@@ -1,19 +1,29 @@
-"""What a program says to the person who runs it: epochs as they pass, and errors in one line."""
+"""Talk to the person who runs a program: epochs as they pass, and each error in one line.
+
+1. `run_program` reads the command line, runs a program, and turns its errors into exit codes.
+2. `stoppable` turns Ctrl-C into a question that a training asks now and then.
+3. `watch_epochs`, `watch_sweep` and `watch_count` show how far it is.
+"""
 
 import contextlib
 import io
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import jax
+import tyro
 
+from funcnet.base import UsageError
+from funcnet.runs._divergence import DivergenceError
 from funcnet.runs._process import prepare_process
-from funcnet.training._fit import EpochInfo, Progress, Stopped
+from funcnet.runs._run import Show, Stopped
+from funcnet.training import EpochInfo, Progress
 
 Config = TypeVar("Config")
 Step = TypeVar("Step")
@@ -21,119 +31,100 @@ Step = TypeVar("Step")
 HEADER = "epoch  train loss  test loss  test accuracy  examples/s"
 
 
-def as_row(info: EpochInfo) -> str:
-    """An epoch as a row under `HEADER`."""
-    count = info.skipped_steps
-    skipped = f"  {count} steps skipped, as they were not finite" if count else ""
-    return (
-        f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
-        f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}{skipped}"
-    )
+def run_program(
+    config: type[Config],
+    main: Callable[[Config], Any],
+    *,
+    default: Callable[[Config], Config | None] = lambda given: None,
+) -> None:
+    """Read the command line into a dataclass, and run `main` on it.
+
+    An error that a person can mend is printed in one line. The exit code is 2 after a
+    `UsageError`; 1 where the world is at fault: a file, the network, a missing package, memory, a
+    loss that is not finite; 130 after Ctrl-C. Any other exception is a defect, and keeps its
+    traceback.
+
+    Args:
+      config: the dataclass; its docstrings are the help text.
+      main: the program.
+      default: `given -> config`: the values of the options that the command line leaves out. None
+        stands for those of the dataclass.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that it cannot encode becomes ?
+            stream.reconfigure(errors="replace")
+    try:
+        given = tyro.cli(config, prog=called_as())
+        prepare_process()
+        stored = default(given)
+        _ = main(given if stored is None else tyro.cli(config, prog=called_as(), default=stored))
+        _ = sys.stdout.flush()
+    except UsageError as error:
+        _fail(as_option(str(error), config), code=2)
+    except BrokenPipeError:  # the reader of a pipe has left
+        _ = os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _fail("interrupted", code=130)
+    except (OSError, ImportError, DivergenceError) as error:
+        is_ours = isinstance(error, ImportError) and (error.name or "").startswith("funcnet")
+        if is_ours or not str(error):
+            raise
+        _fail(as_option(str(error), config), code=1)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in reason:
+            raise
+        _fail(f"the device gave up: {reason}. Try smaller layers or a smaller batch.", code=1)
 
 
-def watch_epochs(epochs: Iterator[Progress], total: int) -> Iterator[Progress]:
-    """Passes the epochs on, a row each; on a terminal also a bar that moves."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
+def as_option(message: str, config: type) -> str:
+    """Write the parameter that a message begins with as an option of the command line.
 
-    console = Console(highlight=False)
-    print(HEADER)
-    with Bar(
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("", total=total, status="compiled")
-        for progress in epochs:
-            info: EpochInfo = progress.rows[-1]
-            print(as_row(info), flush=True)
-            status = f"loss {info.train_loss:.4f}, {info.examples_per_second:,.0f} examples/s"
-            bar.update(task, completed=info.epoch, status=status)
-            yield progress
+    >>> from funcnet.runs.config import TrainConfig
+    >>> as_option("learning_rate: expected a number.", TrainConfig)
+    '--learning-rate: expected a number.'
+    >>> as_option("rows: expected a number.", TrainConfig)
+    'rows: expected a number.'
+    """
+    name = message.partition(":")[0]
+    hints = get_type_hints(config, include_extras=True)
+    marks = getattr(hints.get(name), "__metadata__", ())
+    if name not in hints or tyro.conf.Positional in marks:
+        return message
+    return f"--{name.replace('_', '-')}{message.removeprefix(name)}"
 
 
-def watch_count(steps: Iterable[Step], what: str = "epochs") -> Iterator[Step]:
-    """Passes the steps on; on a terminal with a bar that moves."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(steps, what, console=console, transient=True, disable=not console.is_terminal)
+def called_as() -> str:
+    """How this program was called: `funcnet train`, or `python scripts/train.py`."""
+    program = sys.argv[0]
+    return f"python {os.path.relpath(program)}" if program.endswith(".py") else program
 
 
 def check_out(out: Path | None, suffixes: Collection[str]) -> None:
-    """Refuses an `--out` that cannot be written, before anything is computed.
+    """Refuse an `--out` that cannot be written, before anything is computed.
 
     Args:
-      out: a file, or None where there is to be none.
-      suffixes: what its name may end in.
+      out: a file, or None if no file is asked for.
+      suffixes: the endings that its name may have.
 
     Raises:
-      ValueError: it ends in something else, its folder is missing, or it is a folder itself.
+      UsageError: it has a different ending, its folder is missing, or it is a folder itself.
     """
     if out is None:
         return
     if out.suffix not in suffixes:
         expected = ", ".join(suffixes)
-        raise ValueError(f"--out: expected a name ending in {expected}; got {str(out)!r}.")
+        raise UsageError(f"out: expected a name ending in {expected}; got {str(out)!r}.")
     if out.is_dir() or not out.parent.is_dir():
-        raise ValueError(f"--out: expected a file in a folder that exists; got {str(out)!r}.")
-
-
-def run_program(
-    config: type[Config],
-    main: Callable[[Config], Any],
-    *,
-    default: Callable[[Config], Config | None] = lambda options: None,
-) -> None:
-    """Reads the command line into a dataclass and runs a program on it.
-
-    Args:
-      config: the dataclass.
-      main: the program.
-      default: `options -> options` that hold where the command line says nothing, if it names
-        others than those of the dataclass.
-
-    What goes wrong is one message on stderr and an exit code: 2 after a ValueError or a TypeError,
-    which are taken for a fault of the arguments or of the data they name; 1 where the world is at
-    fault: files, the network, a missing package, memory, a loss that is not finite; 130 after
-    Ctrl-C. Whatever else is raised is a defect of the program, and keeps its traceback.
-    """
-    import tyro
-
-    for stream in (sys.stdout, sys.stderr):  # where it can't write −, it writes ?
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    options = tyro.cli(config)
-    prepare_process()
-    try:
-        others = default(options)
-        main(options if others is None else tyro.cli(config, default=others))
-    except (ValueError, TypeError) as error:
-        _fail(error, code=2)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        _ = os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (OSError, ImportError, ArithmeticError) as error:
-        _fail(error, code=1)
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        reason = str(error).splitlines()[0]
-        _fail(f"the device gave up: {reason}. Try smaller layers or a smaller batch.", code=1)
-    except KeyboardInterrupt:
-        _fail("interrupted", code=130)
+        raise UsageError(f"out: expected a file in a folder that exists; got {str(out)!r}.")
 
 
 class _Request:
-    """Whether the program was asked to stop: `stop()`, and by which signal.
+    """Whether the person asked the program to stop: `request()`, and by which signal.
 
-    The signals are read from a pipe, by a thread of its own: the main thread, in which Python runs
-    its handlers, is inside of a compiled program most of the time.
+    A thread of its own reads the signals from a pipe: Python runs its handlers in the main thread,
+    which is inside of compiled code most of the time.
     """
 
     def __init__(self) -> None:
@@ -145,13 +136,13 @@ class _Request:
         return self.signal is not None
 
     def handle(self, number: int, frame: Any) -> None:
-        """In the main thread: until the training first asks, there is nothing to finish."""
+        """In the main thread: end at once, if the training has not begun to ask."""
         del frame
         if not self._asked:
             raise KeyboardInterrupt(number)
 
     def listen(self, pipe: int) -> None:
-        """In a thread: the first signal is a request, a SIGINT after it an order."""
+        """In a thread: take the first signal as a request, and a SIGINT after it as an order."""
         while numbers := os.read(pipe, 1):
             if self.signal is None:
                 self.signal = numbers[0]
@@ -163,10 +154,10 @@ class _Request:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Makes of SIGINT and SIGTERM a question, `stop()`, that a training asks now and then.
+    """Turn SIGINT and SIGTERM into a question, `stop()`, that a training asks now and then.
 
-    It then stops, and the program ends with 128 + the signal's number: 130 or 143. Before it first
-    asks, a signal ends the program; a second SIGINT does so at any time.
+    The training then stops, and the program ends with 128 + the number of the signal: 130 or 143.
+    Before the training first asks, a signal ends the program at once. A second SIGINT always does.
     """
     request, (reading, writing) = _Request(), os.pipe()
     os.set_blocking(writing, False)
@@ -189,10 +180,71 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 def _how_to_resume(stopped: Stopped) -> str:
     if stopped.folder is None:
         return f"interrupted: {stopped}; nothing is saved, as there is no --out"
-    program = " ".join(["python", os.path.relpath(sys.argv[0]), "--resume", str(stopped.folder)])
-    return f"interrupted: {stopped}, and saved. Go on with: {program}"
+    arguments = shlex.join(["--resume", str(stopped.folder)])
+    return f"interrupted: {stopped}, and saved. Go on with: {called_as()} {arguments}"
 
 
-def _fail(message: object, *, code: int) -> None:
+def _fail(message: str, *, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def as_row(info: EpochInfo) -> str:
+    """Return an epoch as a row under `HEADER`."""
+    count = info.skipped_steps
+    skipped = f"  {count} steps skipped, as they were not finite" if count else ""
+    return (
+        f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
+        f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}{skipped}"
+    )
+
+
+@contextlib.contextmanager
+def watch_epochs(epochs: int) -> Iterator[Show]:
+    """Show each epoch as a row. A terminal also shows a bar that moves."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(highlight=False)
+    print(HEADER)
+    with Bar(
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[status]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=epochs, status="compiled")
+
+        def show(progress: Progress) -> None:
+            info: EpochInfo = progress.rows[-1]
+            print(as_row(info), flush=True)
+            status = f"loss {info.train_loss:.4f}, {info.examples_per_second:,.0f} examples/s"
+            bar.update(task, completed=info.epoch, status=status)
+
+        yield show
+
+
+@contextlib.contextmanager
+def watch_sweep(epochs: int) -> Iterator[Show]:
+    """Show how many epochs of a sweep are whole, by a bar that moves, on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("epochs", total=epochs)
+        yield lambda progress: bar.update(task, completed=progress.epoch)
+
+
+def watch_count(steps: Iterable[Step], what: str = "epochs") -> Iterator[Step]:
+    """Pass the steps on. A terminal shows a bar that moves."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(steps, what, console=console, transient=True, disable=not console.is_terminal)

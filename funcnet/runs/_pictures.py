@@ -1,7 +1,7 @@
-"""Images of digits in files, brought into the form of the images that a model has learnt.
+"""Pictures of digits in files, brought into the form of the images that a model was trained on.
 
-`read` takes a picture of any size, coloured or transparent, dark on light or light on dark;
-`PREPARATIONS` say, by the data set, how the digit is then scaled and centred.
+`read` takes a picture of any size, coloured or transparent, dark on light or light on dark.
+`PREPARATIONS` name, for a data set, how the digit is then scaled and centred.
 """
 
 import os
@@ -13,41 +13,47 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from funcnet.base import UsageError
+
 GreyImage: TypeAlias = Float[np.ndarray, "height width"]
-"""Intensities; as the data sets have them, a light digit, up to 1, on a dark ground, 0."""
+"""Intensities. In the data sets a digit is light, up to 1, and its ground is dark, 0."""
 
 Prepared: TypeAlias = Float[np.ndarray, "side side"]
 """An image as a model takes it, before it is flattened."""
 
-INK = 0.2
-"""The intensity from which a pixel belongs to the digit, and not to its blurred edge."""
+INK = 0.2  # the least intensity of a pixel that belongs to the digit, not to its blurred edge
 
 
 def read(path: str | os.PathLike[str]) -> GreyImage:
-    """The picture in a file, in grey, its digit light on dark; what is transparent is white.
+    """Return the picture in a file, in grey, with a light digit on a dark ground.
+
+    Transparent parts are white.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no image, a damaged one, or shows a single colour.
+      UsageError: the file is no image, is damaged, or shows one colour alone.
     """
-    from PIL import Image
+    try:
+        return light_on_dark(_in_grey(path))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: expected an image; there is no such file.") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: expected an image of a digit; {error}") from error
+
+
+def _in_grey(path: str | os.PathLike[str]) -> GreyImage:
+    """Return the intensities of a picture, in the range that its file has them in."""
+    from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return light_on_dark(_in_grey(picture))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: expected an image; there is no such file.") from error
+            upright: Any = ImageOps.exif_transpose(picture)
+    except FileNotFoundError:
+        raise
     except Exception as error:  # Pillow's errors have no common class
-        raise ValueError(f"{path}: expected an image of a digit; {error}") from error
-
-
-def _in_grey(picture: Any) -> GreyImage:
-    """The intensities of a Pillow image, in whatever range it has them."""
-    from PIL import Image, ImageOps
-
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith(("I", "F")):  # more than 8 bits, which others would clip
+        raise UsageError(str(error)) from error
+    if upright.mode.startswith(("I", "F")):  # more than 8 bits, which "RGBA" would clip
         return np.asarray(upright, np.float32)
     upright = upright.convert("RGBA")
     white = Image.new("RGBA", upright.size, "white")
@@ -55,19 +61,19 @@ def _in_grey(picture: Any) -> GreyImage:
 
 
 def light_on_dark(image: GreyImage) -> GreyImage:
-    """An image from 0, its ground, to 1, its digit; inverted if the ground is the lighter.
+    """Return an image from 0, its ground, to 1, its digit. A lighter ground is inverted.
 
-    The ground is the median of the image's edge.
+    The ground is the median of the edge of the image.
 
     >>> light_on_dark(np.array([[9.0, 9.0, 9.0], [9.0, 4.0, 9.0], [9.0, 9.0, 9.0]])).tolist()
     [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
 
     Raises:
-      ValueError: it has a single colour, or numbers that are not finite.
+      UsageError: the image has one colour alone, or numbers that are not finite.
     """
     low, high = float(image.min()), float(image.max())
     if not 0 < high - low < np.inf:
-        raise ValueError("expected a light and a dark colour; got one alone.")
+        raise UsageError("expected a light and a dark colour; got one alone.")
     edge = np.concatenate([*image[[0, -1]], *image[:, [0, -1]].T])
     ground = float(np.median(edge))
     digit = low if ground - low > high - ground else high
@@ -75,10 +81,10 @@ def light_on_dark(image: GreyImage) -> GreyImage:
 
 
 def as_mnist(image: GreyImage) -> Prepared:
-    """A digit as MNIST has it: in a box of 20 x 20, its centre of mass in the middle of 28 x 28.
+    """Return a digit as MNIST has it: 20 x 20, its centre of mass in the middle of 28 x 28.
 
-    LeCun, Cortes and Burges, *The MNIST database of handwritten digits* (1998). The middle is
-    pixel 14, counted from 0, as it is in the originals.
+    The middle is pixel 14, counted from 0, as it is in the originals: LeCun, Cortes and Burges,
+    *The MNIST database of handwritten digits* (1998).
 
     >>> image = np.zeros([300, 400])
     >>> image[100:200, 350:360] = 1
@@ -89,12 +95,12 @@ def as_mnist(image: GreyImage) -> Prepared:
 
 
 def as_digits(image: GreyImage) -> Prepared:
-    """A digit as scikit-learn's `digits` have it: it fills the 8 x 8, its centre in the middle."""
+    """Return a digit as scikit-learn's `digits` have it: it fills the 8 x 8."""
     return _centred(image, side=8, box=8, middle=3.5)
 
 
 def _centred(image: GreyImage, *, side: int, box: int, middle: float | int) -> Prepared:
-    """The digit scaled to fit a box, its centre of mass near the middle of `[side, side]`."""
+    """Scale the digit to fit a box, and move its centre of mass near `middle`."""
     from PIL import Image
 
     rows, columns = (np.flatnonzero((image > INK).any(axis)) for axis in (1, 0))
@@ -115,4 +121,4 @@ def _centred(image: GreyImage, *, side: int, box: int, middle: float | int) -> P
 PREPARATIONS: MappingProxyType[str, Callable[[GreyImage], Prepared]] = MappingProxyType(
     {"mnist": as_mnist, "digits": as_digits}
 )
-"""How a picture becomes an image of a data set, by the name of the data set."""
+"""The function that makes a picture an image of a data set, by the name of the data set."""

@@ -1,243 +1,224 @@
-"""A sweep from the command line: settings are parsed, compared on held-out examples, and chosen.
+"""A sweep from the command line: parse the settings, train, compare, choose, test, leave the files.
 
     python scripts/train.py --sweep learning_rate=0.01,0.03,0.1,0.3 seed=0:8
 
-The models learn from nine tenths of each class of the training examples and are compared on the
-tenth that is left. The test examples are seen once, by the model that was chosen.
+The models learn from nine tenths of each class of the training examples, and are compared on the
+held-out tenth. Only the chosen model sees the test examples, once.
 """
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from funcnet._files import write_whole
-from funcnet.base import Model, one_of
-from funcnet.data._data import Dataset, split
-from funcnet.runs import _artifacts as artifacts
-from funcnet.runs import _saving as saving
+from funcnet.base import UsageError, one_of
+from funcnet.data import split
+from funcnet.runs._artifacts import as_json, as_safetensors, as_sweep_curves
 from funcnet.runs._build import Setup, prepare
 from funcnet.runs._divergence import DivergenceError
-from funcnet.runs._folder import check_epochs, make_write_checkpoint, occupied
-from funcnet.runs._saving import Saved, Saver, form, like_packed, unpack
-from funcnet.runs.config import OPTIMIZERS, FullConfig, TrainConfig
-from funcnet.training import _checkpoint as checkpoint
-from funcnet.training import _sweep as sweep
-from funcnet.training._fit import Stopped, begin
-from funcnet.training._settings import check_numbers
-from funcnet.training._step import evaluate, is_finite
-from funcnet.training._sweep import SweepProgress, SweepResult
+from funcnet.runs._folder import RunFolder, run_folder
+from funcnet.runs._run import Watch, stop_if_asked, unseen
+from funcnet.runs.config import OPTIMIZERS, TrainConfig
+from funcnet.training import evaluate, is_finite, sweep, train_epochs
 
-AXES = {"learning_rate": "learning_rates", "seed": "seeds", "l2": "l2s", "scale": "scales"}
-"""What can be swept: its name on the command line, and in `sweep.fit`."""
+VALIDATION_SHARE = 0.1  # of each class of the training examples, which is held out
 
-VALIDATION_SHARE = 0.1
-"""How much of each class is held out for the comparison."""
-
-MOST_SEEDS = 100_000
-"""How many seeds one range may name: more is a slip, and the list alone would fill the memory."""
+MOST_SEEDS = 100_000  # in one range; the list of a longer one could fill the memory
 
 HEADER = "learning rate          l2       scale  validation accuracy"
 
 
-class Setting(NamedTuple):
-    """What the models of one row of the table share: all but the seed."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The settings that the models of one row of the table share: all but the seed."""
 
     learning_rate: float
     l2: float
     scale: float
 
-    def __str__(self) -> str:
-        """As a sentence names it."""
-        return f"learning rate {self.learning_rate:g}, l2 {self.l2:g}, scale {self.scale:g}"
+    def words(self, names: Iterable[str] = ("learning_rate", "l2", "scale")) -> str:
+        """Return some of the settings in words."""
+        return ", ".join(f"{name.replace('_', ' ')} {getattr(self, name):g}" for name in names)
 
 
-def parse_sweep(specifications: Sequence[str]) -> dict[str, list[float] | list[int]]:
-    """What `--sweep` says, as arguments of `sweep.fit`.
+def parse_sweep(specifications: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the values of `--sweep` as arguments of `sweep.combinations`.
 
     >>> parse_sweep(["learning_rate=0.1,0.3", "seed=0:4"])
     {'learning_rates': [0.1, 0.3], 'seeds': [0, 1, 2, 3]}
 
     Raises:
-      ValueError: nothing, an unknown name, one that comes twice, or values that are not numbers, or
-        not as `sweep.fit` takes them.
+      UsageError: if there is none, a name is unknown or comes twice, or the values are not numbers
+        that `sweep.combinations` takes.
     """
-    axes: dict[str, Any] = {}
+    lists: dict[str, list[Any]] = {}
     for specification in specifications or [""]:
         name, _, values = specification.partition("=")
-        axis = AXES[one_of("--sweep", name.replace("-", "_"), AXES)]
-        if axis in axes:
-            raise ValueError(f"--sweep: expected {name} once; got it again in {specification!r}.")
-        numbers = _numbers(values, int if axis == "seeds" else float, specification)
-        _ = check_numbers(axis, numbers, name=f"--sweep {name}")
-        axes[axis] = numbers
-    return axes
+        setting = one_of("sweep", name.replace("-", "_"), sweep.AXES)
+        if f"{setting}s" in lists:
+            raise UsageError(f"sweep: expected {name} once; got it again in {specification!r}.")
+        numbers = _numbers(values, int if setting == "seed" else float, specification)
+        _ = sweep.check_numbers(setting, numbers, name=f"sweep: {name}")
+        lists[f"{setting}s"] = numbers
+    return lists
+
+
+def _numbers(text: str, number: type, specification: str) -> list[Any]:
+    """Return the numbers of `0.1,0.3`, or, if they are whole, also of a range, `0:8`."""
+    try:
+        if number is int and ":" in text:
+            first, end = (int(bound) for bound in text.split(":"))
+            if not 0 < end - first <= MOST_SEEDS:
+                raise ValueError
+            return list(range(first, end))
+        return [number(value) for value in text.split(",")]
+    except ValueError as error:
+        raise UsageError(
+            "sweep: expected NAME=NUMBER,NUMBER,... as in learning_rate=0.1,0.3, or "
+            f"seed=FIRST:END as in seed=0:8, of 1 to {MOST_SEEDS:,} seeds; "
+            f"got {specification!r}."
+        ) from error
 
 
 def tune(
     config: TrainConfig,
     *,
     say: Callable[[str], None] = print,
-    watch: Callable[[Iterable[int]], Iterable[int]] = lambda epochs: epochs,
+    watch: Watch = unseen,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Trains every setting of `config.sweep`, shows them in a table, and keeps the best model.
+    """Train every setting of `config.sweep`, show them in a table, and keep the best model.
 
-    The best setting has the highest mean validation accuracy over its seeds; of its models the one
-    is kept whose own is the highest. Models that diverged are neither counted nor kept.
+    The best setting has the highest mean validation accuracy over its seeds; of its models, the one
+    with the highest validation accuracy is kept. Models that diverged are not compared.
 
     Args:
-      config: what to train; where `sweep` names no learning rate or seed, its own is taken.
+      config: the options; if `sweep` names no learning rate or seed, the option of that name holds.
       say: takes the lines to print.
-      watch: wraps the epochs, to show them as they pass.
-      stop: whether to stop, asked every few seconds of computing.
+      watch: shows the epochs as they pass.
+      stop: returns whether to stop; it is called every few seconds of computing.
 
     Returns:
-      What `summary.json` in `config.out` holds.
+      The content of `summary.json` in `config.out`.
 
     >>> config = TrainConfig(sweep=("learning_rate=0.001,0.3",), epochs=3)
     >>> tune(config, say=lambda line: None)["learning_rate"]
     0.3
 
     Raises:
-      ValueError: the configuration, the settings or the data can't be used.
-      OSError: a file, or the network, can't be used.
+      UsageError: the configuration, the settings, the data or the folder cannot be used.
+      OSError: a file, or the network, cannot be used.
       DivergenceError: every model diverged; no model is saved.
-      Stopped: `stop` said so; what was reached is saved in `config.out`.
+      Stopped: `stop()` returned True; `config.out` holds the progress.
     """
-    axes = parse_sweep(config.sweep or ())
-    if config.gradients != "jax":
-        raise ValueError(f"--gradients: expected jax with --sweep; got {config.gradients}.")
-    if config.on_nonfinite != "stop":
-        raise ValueError(
-            f"--on-nonfinite: expected stop with --sweep, whose other models go on; "
-            f"got {config.on_nonfinite}."
-        )
+    lists = parse_sweep(config.sweep or ())
+    _check_options(config, lists)
     setup = prepare(config, say)
-    options: FullConfig = setup.config
-    axes = {"learning_rates": [options.learning_rate], "seeds": [options.seed], **axes}
-    with occupied(options, setup.dataset, say) as saved, jax.default_device(setup.device):
-        result = _sweep(setup, axes, saved, say, watch, stop)
+    rate, seed = setup.config.learning_rate, setup.config.seed
+    with (
+        run_folder(setup.config, setup.dataset, say) as folder,
+        jax.default_device(setup.device),
+    ):
+        settings = sweep.combinations(**{"learning_rates": [rate], "seeds": [seed], **lists})
+        result = _train(setup, settings, folder, watch, stop)
         groups, finite = group_by_setting(result), is_finite_model(result)
         for line in as_table(groups, result, finite):
             say(line)
-        summary = _keep(setup, result, _without_diverged(groups, finite))
-    best = Setting(summary["learning_rate"], summary["l2"], summary["scale"])
-    say(f"best: {best}, seed {summary['seed']}")
+        summary = _keep(setup, folder, result, _without_diverged(groups, finite))
+    best = Setting(**{name: summary[name] for name in Setting.__dataclass_fields__})
+    say(f"best: {best.words()}, seed {summary['seed']}")
     return summary
 
 
-def _sweep(
+def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
+    """Refuse options that a sweep has no use for; a resumed run has its defaults filled in."""
+    if config.gradients != "jax":
+        raise UsageError(f"gradients: expected jax with --sweep; got {config.gradients}.")
+    if config.on_nonfinite != "stop":
+        raise UsageError(
+            f"on_nonfinite: expected stop with --sweep, whose other models go on; "
+            f"got {config.on_nonfinite}."
+        )
+    rate = config.learning_rate
+    if rate is not None and config.resume is None and "learning_rates" in lists:
+        raise UsageError(
+            f"learning_rate: expected none beside --sweep learning_rate=...; got {rate:g}. "
+            "Leave it out, or add it to the sweep."
+        )
+
+
+def _train(
     setup: Setup,
-    axes: dict[str, Any],
-    saved: Saved | None,
-    say: Callable[[str], None],
-    watch: Callable[[Iterable[int]], Iterable[int]],
+    settings: sweep.Settings,
+    folder: RunFolder,
+    watch: Watch,
     stop: Callable[[], bool],
-) -> SweepResult:
-    """Trains every combination, and saves what was reached however it ends."""
-    options: FullConfig = setup.config
-    make_optimizer = OPTIMIZERS[options.optimizer]
+) -> sweep.SweepResult:
+    """Train one model per setting, and save the progress however the training ends."""
+    options, zeros = setup.config, np.zeros(len(settings.seed), np.float32)
     train, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
-    progress = None
-    if saved is not None:
-        settings = sweep.combinations(**axes)
-        progress = _restore(saved, setup.model, settings, make_optimizer)
-        check_epochs(options, progress.epoch, say)
-    saver = Saver(_pack, _make_write(options, setup.dataset))
+    task, begun = sweep.make_task(
+        setup.model,
+        setup.loss,
+        train,
+        settings,
+        validation=validation,
+        optimizer=OPTIMIZERS[options.optimizer],
+        batch_size=min(options.batch_size, len(train.targets)),
+        order_seed=options.seed,
+    )
+    row = sweep.SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
+    progress = folder.latest(begun, row)
     try:
-        return sweep.fit(
-            setup.model,
-            setup.loss,
-            train,
-            validation=validation,
-            optimizer=make_optimizer,
-            epochs=options.epochs,
-            batch_size=min(options.batch_size, len(train.targets)),
-            order_seed=options.seed,
-            watch=watch,
-            progress=progress,
-            save=saver.offer,
-            stop=stop,
-            **axes,
-        )
-    except Stopped as stopped:
-        raise Stopped(stopped.progress, options.out) from None
+        with watch(options.epochs) as show:
+            stop_if_asked(stop, setup, progress)
+            for after, _ in train_epochs(task, progress, epochs=options.epochs):
+                progress = after
+                folder.save(progress)
+                if progress.is_between_epochs:
+                    show(progress)
+                stop_if_asked(stop, setup, progress)
     finally:
-        saver.finish()
+        folder.save(progress, now=True)
+    return sweep.as_result(progress)
 
 
-def _pack(progress: SweepProgress) -> Any:
-    return tuple(map(saving.pack, progress.parts))
-
-
-def _make_write(
-    config: FullConfig, dataset: Dataset
-) -> Callable[[Any, SweepProgress], None] | None:
-    if config.out is None:
-        return None
-    write_checkpoint = make_write_checkpoint(config, dataset)
-
-    def write(tree: Any, progress: SweepProgress) -> None:
-        write_checkpoint(
-            tree,
-            step=sum(int(part.state.models.step[0]) for part in progress.parts),
-            form={"num_parts": progress.num_parts, "parts": list(map(form, progress.parts))},
-            is_finished=progress.is_begun and progress.epoch >= config.epochs,
-        )
-
-    return write
-
-
-def _restore(
-    saved: Saved, model: Model, settings: sweep.Settings, optimizer: sweep.MakeOptimizer
-) -> SweepProgress:
-    """The progress of the sweep of these settings that a checkpoint holds."""
-    forms, num_parts = saved.record["form"]["parts"], saved.record["form"]["num_parts"]
-    parts = sweep.cut(settings, num_parts)[: len(forms)]
-    begun = [
-        begin(jax.eval_shape(lambda p: sweep.init_sweep(model, p, optimizer), part), len(part.seed))
-        for part in parts
-    ]
-    rows = [sweep.row_of_zeros(len(part.seed)) for part in parts]
-    like = tuple(map(like_packed, begun, forms, rows))
-    trees = checkpoint.restore(saved.path, like)
-    return SweepProgress(num_parts=num_parts, parts=tuple(map(unpack, trees, forms, rows)))
-
-
-def group_by_setting(result: SweepResult) -> dict[Setting, np.ndarray]:
-    """Each setting, and the indices of its models, one a seed."""
+def group_by_setting(result: sweep.SweepResult) -> dict[Setting, np.ndarray]:
+    """Return each setting with the indices of its models, one per seed."""
     groups: dict[Setting, list[int]] = {}
-    rates, _, l2s, scales = (map(_shortest, np.asarray(column)) for column in result.settings)
-    for index, values in enumerate(zip(rates, l2s, scales, strict=True)):
-        groups.setdefault(Setting(*values), []).append(index)
+    rates, _, l2s, scales = map(_as_written, result.settings)
+    for index, (rate, l2, scale) in enumerate(zip(rates, l2s, scales, strict=True)):
+        groups.setdefault(Setting(learning_rate=rate, l2=l2, scale=scale), []).append(index)
     return {setting: np.array(indices) for setting, indices in groups.items()}
 
 
-def is_finite_model(result: SweepResult) -> Bool[np.ndarray, "models"]:
-    """Which models did not diverge: their parameters and last validation loss are finite."""
+def is_finite_model(result: sweep.SweepResult) -> Bool[np.ndarray, "models"]:
+    """Return which models did not diverge: parameters and last validation loss are finite."""
     loss_is_finite = np.isfinite(result.validation_loss[:, -1])
     return np.asarray(jax.vmap(is_finite)(result.params)) & loss_is_finite
 
 
 def as_table(
-    groups: dict[Setting, np.ndarray], result: SweepResult, finite: Bool[np.ndarray, "models"]
+    groups: dict[Setting, np.ndarray], result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]
 ) -> Iterator[str]:
-    """A row a setting: the last epoch's validation accuracies, mean and standard deviation.
+    """Yield one row per setting: the mean and deviation of the last validation accuracies.
 
     Models that diverged are counted, and are not part of the mean.
     """
     num_seeds = len(next(iter(groups.values())))
     yield f"{HEADER}, mean ± deviation of {num_seeds} seeds" if num_seeds > 1 else HEADER
-    for (rate, l2, scale), models in groups.items():
+    for setting, models in groups.items():
         accuracies = np.asarray(result.validation_accuracy)[models[finite[models]], -1]
-        yield f"{rate:13g}  {l2:10g}  {scale:10g}  {_outcome(accuracies, num_seeds)}"
+        numbers = f"{setting.learning_rate:13g}  {setting.l2:10g}  {setting.scale:10g}"
+        yield f"{numbers}  {_outcome(accuracies, num_seeds)}"
 
 
 def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
-    """What a row says of the models that did not diverge, and how many others there are.
+    """Return the end of a row, from the accuracies of the models that did not diverge.
 
     >>> _outcome(np.array([0.5, 0.7]), num_seeds=3)
     '0.6000 ± 0.1000, 1 of 3 diverged'
@@ -253,7 +234,7 @@ def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
 def _without_diverged(
     groups: dict[Setting, np.ndarray], finite: Bool[np.ndarray, "models"]
 ) -> dict[Setting, np.ndarray]:
-    """The settings with models to choose from, and these."""
+    """Return the settings that have models to choose from, with these models."""
     if not finite.any():
         raise DivergenceError(
             f"all {len(finite)} models diverged: no validation loss is finite. "
@@ -262,11 +243,13 @@ def _without_diverged(
     return {s: models[finite[models]] for s, models in groups.items() if finite[models].any()}
 
 
-def _keep(setup: Setup, result: SweepResult, groups: dict[Setting, np.ndarray]) -> dict[str, Any]:
-    """Chooses the best model, tests it, and leaves its files; what `summary.json` holds."""
-    accuracies = np.asarray(result.validation_accuracy)[:, -1]
-    setting = max(groups, key=lambda setting: accuracies[groups[setting]].mean())
-    best = max(groups[setting], key=lambda model: accuracies[model])
+def _keep(
+    setup: Setup, folder: RunFolder, result: sweep.SweepResult, groups: dict[Setting, np.ndarray]
+) -> dict[str, Any]:
+    """Choose the best model, test it, and leave its files; return the summary."""
+    accuracy = np.asarray(result.validation_accuracy)
+    setting = max(groups, key=lambda setting: accuracy[groups[setting], -1].mean())
+    best = max(groups[setting], key=lambda model: accuracy[model, -1])
     params = jax.tree.map(lambda leaf: leaf[best], result.params)
     test = evaluate(setup.model.apply, setup.loss, params, setup.dataset.test)
     summary = {
@@ -274,74 +257,46 @@ def _keep(setup: Setup, result: SweepResult, groups: dict[Setting, np.ndarray]) 
         "test_correct": int(test.correct),
         "test_examples": int(test.examples),
         "test_loss": test.loss,
-        "validation_accuracy": accuracies[best].item(),
-        **setting._asdict(),
+        "validation_accuracy": accuracy[best, -1].item(),
+        **vars(setting),
         "seed": result.settings.seed[best].item(),
-        "models": len(accuracies),
+        "models": len(accuracy),
     }
-    folder = setup.config.out
-    if folder is not None:
-        accuracy = np.asarray(result.validation_accuracy)
+    if setup.config.out is not None:
+        title = f"{setup.config.dataset}, {setup.config.model}"
         curves = {_label(setting, groups): accuracy[models] for setting, models in groups.items()}
         contents = {
-            "sweep.json": artifacts.as_json(_as_record(result)),
-            "params.safetensors": artifacts.as_safetensors(params),
-            "curves.png": artifacts.as_sweep_curves(curves, title=_title(setup.config)),
-            "summary.json": artifacts.as_json(summary, indent=2),
+            "sweep.json": as_json(_as_record(result)),
+            "params.safetensors": as_safetensors(params),
+            "curves.png": as_sweep_curves(curves, title=title),
+            "summary.json": as_json(summary, indent=2),
         }
-        for name, content in contents.items():
-            write_whole(folder / name, content)
+        folder.write(contents)
     return summary
 
 
 def _label(setting: Setting, settings: Iterable[Setting]) -> str:
-    """What distinguishes a setting from the others, for a legend.
+    """Return the part of a setting in which it differs from the others, for a legend.
 
-    >>> settings = [Setting(0.1, 0, 1), Setting(0.3, 0, 1)]
-    >>> _label(settings[1], settings)
+    >>> one, other = (Setting(learning_rate=rate, l2=0, scale=1) for rate in (0.1, 0.3))
+    >>> _label(other, [one, other])
     'learning rate 0.3'
     """
-    columns = zip(Setting._fields, setting, zip(*settings, strict=True), strict=True)
-    differing = [(name, value) for name, value, column in columns if len(set(column)) > 1]
-    parts = differing or [("learning_rate", setting.learning_rate)]
-    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in parts)
+    names = [name for name in vars(setting) if len({getattr(s, name) for s in settings}) > 1]
+    return setting.words(names or ["learning_rate"])
 
 
-def _as_record(result: SweepResult) -> dict[str, Any]:
-    """The settings, and each model's losses and accuracies, an entry a model."""
-    rates, seeds, l2s, scales = map(np.asarray, result.settings)
+def _as_record(result: sweep.SweepResult) -> dict[str, Any]:
+    """Return the settings, the losses and the accuracies; each is a list of one entry per model."""
+    columns = result.settings._asdict().items()
     return {
-        "learning_rate": list(map(_shortest, rates)),
-        "seed": seeds.tolist(),
-        "l2": list(map(_shortest, l2s)),
-        "scale": list(map(_shortest, scales)),
+        **{name: _as_written(column) for name, column in columns},
         "train_loss": result.train_loss.tolist(),
         "validation_loss": result.validation_loss.tolist(),
         "validation_accuracy": result.validation_accuracy.tolist(),
     }
 
 
-def _title(config: FullConfig) -> str:
-    return f"{config.dataset}, {config.model}"
-
-
-def _numbers(text: str, number: type, specification: str) -> list[Any]:
-    """`0.1,0.3`, or for whole numbers also `0:8`, a range."""
-    try:
-        if number is int and ":" in text:
-            first, end = (int(bound) for bound in text.split(":"))
-            if not 0 < end - first <= MOST_SEEDS:
-                raise ValueError
-            return list(range(first, end))
-        return [number(value) for value in text.split(",")]
-    except ValueError as error:
-        raise ValueError(
-            "--sweep: expected NAME=NUMBER,NUMBER,... as in learning_rate=0.1,0.3, or "
-            f"seed=FIRST:END as in seed=0:8, of 1 to {MOST_SEEDS:,} seeds; "
-            f"got {specification!r}."
-        ) from error
-
-
-def _shortest(number: np.floating) -> float:
-    """0.3 for the float32 that is nearest to it, not 0.30000001192092896."""
-    return float(str(number))
+def _as_written(column: Any) -> list[Any]:
+    """Return numbers as a person writes them: 0.3 for the nearest float32, 0.30000001192092896."""
+    return [json.loads(str(number)) for number in np.asarray(column)]

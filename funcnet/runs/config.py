@@ -1,9 +1,14 @@
-"""What a run can be told: every option, its default, and what is refused."""
+"""The options of a training: what there is, what is refused, and what is filled in.
+
+To add an option, add a field to `TrainConfig`; its docstring is the help text. `check` refuses
+what is wrong before any data are loaded. `with_defaults` fills in a default that depends on the
+model or the data. `MAY_CHANGE` names the options that may change when a run is resumed.
+"""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,27 +16,16 @@ import optax
 import tyro
 
 from funcnet.activations import ACTIVATIONS
-from funcnet.base import one_of
-from funcnet.data._data import Dataset
+from funcnet.base import UsageError, one_of
+from funcnet.data import Dataset
 from funcnet.devices import DEVICES
 from funcnet.models import FITTING_LOSSES
 
 CONSTRUCTORS = {"logistic": "logistic_regression", "softmax": "softmax_regression", "mlp": "mlp"}
-"""The models: their names on the command line, and in `models` and `chain_rule`."""
+"""The models: the name of each on the command line, and in `models` and `chain_rule`."""
 
 MODEL_LOSSES = {name: FITTING_LOSSES[constructor] for name, constructor in CONSTRUCTORS.items()}
 """The losses that fit each model of the command line."""
-
-GRADIENTS = ("jax", "hand")
-
-ON_NONFINITE = ("stop", "skip", "rollback")
-
-MAY_CHANGE = (
-    "epochs", "device", "data_dir", "manual_dir", "quiet", "out", "resume", "keep", "on_nonfinite",
-)  # fmt: skip
-"""The options that may be others when a run goes on."""
-
-PATHS = ("data_dir", "manual_dir", "out", "resume")
 
 OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -39,18 +33,43 @@ OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "adam": optax.adam,
 }
 LEARNING_RATES = {"sgd": 0.3, "momentum": 0.05, "adam": 0.002}
-SMALL = 10_000
-"""Below this many training examples, batches are smaller and epochs more, by default."""
+
+SMALL = 10_000  # training examples: with fewer, a default batch is smaller and epochs are more
+MOST = 2**30  # the largest count that an option takes: XLA ends the process above 2^62 bytes
+
+CHOICES: dict[str, Collection[str]] = {
+    "model": CONSTRUCTORS,
+    "activation": ACTIVATIONS,
+    "loss": MODEL_LOSSES["softmax"],
+    "optimizer": OPTIMIZERS,
+    "gradients": ("jax", "hand"),
+    "device": DEVICES,
+    "on_nonfinite": ("stop", "skip"),
+}
+"""The options that take one of several names."""
+
+OWNERS = {
+    "hidden": ("model", "mlp"),
+    "activation": ("model", "mlp"),
+    "pieces": ("activation", "maxout"),
+    "target": ("model", "logistic"),
+}
+"""The options that belong to one value of a different option."""
+
+MAY_CHANGE = (
+    "epochs", "device", "data_dir", "manual_dir", "quiet", "out", "resume", "keep", "on_nonfinite",
+)  # fmt: skip
+"""The options that may change when a run is resumed."""
 
 
 def _option(metavar: str, default: str | None = None) -> Any:
-    """How the help text shows an option, with a default that depends on others in words."""
+    """Describe the value of an option, and in words a default that depends on other options."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=default and f"(default: {default})")
 
 
-def _choice(names: Iterable[str], default: str | None = None) -> Any:
-    """One of several names; `check` tells a wrong one's nearest, which a parser does not."""
-    return _option("{" + ",".join(names) + "}", default)
+def _choice(name: str, default: str | None = None) -> Any:
+    """Describe an option of `CHOICES`. `check` refuses a wrong name, and tells the nearest."""
+    return _option("{" + ",".join(CHOICES[name]) + "}", default)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,24 +77,24 @@ class TrainConfig:
     """Train a model on images of digits, or on data of your own, and report its test accuracy."""
 
     dataset: Annotated[str, _option("NAME|FILE")] = "digits"
-    """digits (needs no network), mnist, fashion_mnist, kmnist, another name of
+    """digits (needs no network), mnist, fashion_mnist, kmnist, a different name of
     tensorflow-datasets, or a path to an .npz or .csv file."""
-    model: Annotated[str, _choice(MODEL_LOSSES)] = "softmax"
+    model: Annotated[str, _choice("model")] = "softmax"
     """logistic: one class against the rest; softmax: all classes; mlp: with hidden layers."""
     hidden: Annotated[tuple[int, ...] | None, _option("UNITS ...", "128")] = None
-    """Hidden units of each layer, of an mlp."""
-    activation: Annotated[str | None, _choice(ACTIVATIONS, "relu")] = None
-    """The activation of the hidden layers, of an mlp."""
+    """Hidden units of each layer of an mlp."""
+    activation: Annotated[str | None, _choice("activation", "relu")] = None
+    """The activation of the hidden layers of an mlp."""
     pieces: Annotated[int | None, _option("COUNT", "2")] = None
-    """Affine pieces of each hidden unit, of an mlp with maxout."""
+    """Affine pieces of each hidden unit of an mlp with maxout."""
     target: Annotated[int | None, _option("CLASS", "0")] = None
-    """The class to recognise, of logistic: an index from 0."""
-    loss: Annotated[str, _choice(MODEL_LOSSES["softmax"])] = "cross_entropy"
-    """What is minimised: the cross entropy, or the squared error of the probabilities."""
-    optimizer: Annotated[str | None, _choice(OPTIMIZERS, "momentum for mlp, else sgd")] = None
+    """The class that logistic recognises: an index from 0."""
+    loss: Annotated[str, _choice("loss")] = "cross_entropy"
+    """The loss to minimise: the cross entropy, or the squared error of the probabilities."""
+    optimizer: Annotated[str | None, _choice("optimizer", "momentum for mlp, else sgd")] = None
     """Gradient descent: plain, with momentum 0.9, or Adam."""
-    gradients: Annotated[str, _choice(GRADIENTS)] = "jax"
-    """Where they come from: jax.grad, or the chain rule by hand."""
+    gradients: Annotated[str, _choice("gradients")] = "jax"
+    """How gradients are computed: by jax.grad, or by the chain rule by hand."""
     learning_rate: Annotated[
         float | None,
         _option("RATE", ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())),
@@ -84,16 +103,17 @@ class TrainConfig:
     batch_size: Annotated[
         int | None, _option("EXAMPLES", f"128, or 32 below {SMALL:,} training examples")
     ] = None
-    """Training examples a step."""
+    """Training examples per step."""
     epochs: Annotated[
         int | None,
         _option("COUNT", f"10, for mlp 20, or 30 below {SMALL:,} training examples"),
     ] = None
     """Passes over the training examples."""
     seed: int = 0
-    """Of the first parameters and of the examples' order; on a CPU the same gives the same bits."""
-    device: Annotated[str, _choice(DEVICES)] = "auto"
-    """Where to compute; auto takes the accelerator where there is one."""
+    """The seed of the first parameters and of the order of the examples. On a CPU, the same seed
+    gives the same bits."""
+    device: Annotated[str, _choice("device")] = "auto"
+    """Where to compute. auto takes the accelerator where there is one."""
     data_dir: Annotated[
         Path | None, _option("FOLDER", "$TFDS_DATA_DIR or ~/tensorflow_datasets")
     ] = None
@@ -101,17 +121,16 @@ class TrainConfig:
     manual_dir: Annotated[Path | None, _option("FOLDER", "fetch them")] = None
     """A folder with the original files of the data set, for a machine without a network."""
     label_column: str = "label"
-    """The column of the classes, of a .csv file."""
+    """The column of the classes in a .csv file."""
     out: Annotated[Path | None, _option("FOLDER", "write nothing")] = None
     """Where to leave config.json, metrics.jsonl, params.safetensors, curves.png, summary.json, and
-    checkpoints to go on from."""
+    checkpoints to resume from."""
     resume: Annotated[Path | None, _option("FOLDER", "begin anew")] = None
-    """Go on with the run that was stopped there, as configured there; more epochs may be asked."""
+    """Go on with the run that was stopped there, with its options. --epochs may ask for more."""
     keep: Annotated[int, _option("COUNT")] = 3
     """How many checkpoints to keep."""
-    on_nonfinite: Annotated[str, _choice(ON_NONFINITE)] = "stop"
-    """Where a loss is not finite: stop and say where it was born; skip such steps; or roll back,
-    and go on with half the learning rate."""
+    on_nonfinite: Annotated[str, _choice("on_nonfinite")] = "stop"
+    """When a loss is not finite: stop and say which operation made it so, or skip such steps."""
     sweep: Annotated[tuple[str, ...] | None, _option("NAME=VALUES ...", "train one model")] = None
     """Train every combination of several settings at once, and keep the best on held-out
     examples: learning_rate, seed, l2 and scale, as learning_rate=0.1,0.3 or seed=0:8. A seed here
@@ -121,60 +140,58 @@ class TrainConfig:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuses what can be seen to be wrong before any data are loaded.
+    """Refuse what is wrong before any data are loaded.
 
     >>> check(TrainConfig(device="gpo"))
     Traceback (most recent call last):
     ...
-    funcnet.UsageError: --device: expected one of auto, cpu, gpu; got 'gpo'. Did you mean 'gpu'?
+    funcnet.UsageError: device: expected one of auto, cpu, gpu; got 'gpo'. Did you mean 'gpu'?
 
     Raises:
-      ValueError: the option, what was expected, what came.
+      UsageError: the option, the expected values, the value that came.
     """
-    model = one_of("--model", config.model, MODEL_LOSSES)
-    _ = one_of("--loss", config.loss, MODEL_LOSSES[model])
-    _ = one_of("--device", config.device, DEVICES)
-    _ = one_of("--gradients", config.gradients, GRADIENTS)
-    _ = one_of("--on-nonfinite", config.on_nonfinite, ON_NONFINITE)
-    if config.optimizer is not None:
-        _ = one_of("--optimizer", config.optimizer, OPTIMIZERS)
-    if config.activation is not None:
-        _ = one_of("--activation", config.activation, ACTIVATIONS)
-    counts = {
-        "pieces": config.pieces,
-        "batch-size": config.batch_size,
-        "epochs": config.epochs,
-        "keep": config.keep,
-    }
-    for name, count in [*counts.items(), *(("hidden", units) for units in config.hidden or ())]:
-        if count is not None and count < 1:
-            raise ValueError(f"--{name}: expected a positive whole number; got {count}.")
+    for name, names in CHOICES.items():
+        if getattr(config, name) is not None:
+            _ = one_of(name, getattr(config, name), names)
+    _check_numbers(config)
+    _check_owners(config)
+    if config.resume not in (None, config.out):
+        raise UsageError(
+            f"out: expected the folder of --resume, or nothing; got {config.out}. "
+            "In Python, runs.stored_config(folder) is the configuration to go on with."
+        )
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    if config.hidden == ():
+        raise UsageError("hidden: expected the units of each hidden layer; got none.")
+    for name in ("hidden", "pieces", "batch_size", "epochs", "keep"):
+        value = getattr(config, name)
+        for count in value if isinstance(value, tuple) else (value,):
+            if count is not None and not 1 <= count <= MOST:
+                limit = f" up to {MOST:,}" if count > MOST else ""
+                raise UsageError(f"{name}: expected a positive whole number{limit}; got {count}.")
     rate = config.learning_rate
     if rate is not None and not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"--learning-rate: expected a positive number; got {rate}.")
+        raise UsageError(f"learning_rate: expected a positive number; got {rate}.")
     if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed: expected a whole number from 0 to 2^32 - 1; got {config.seed}.")
-    owners = {"hidden": "mlp", "activation": "mlp", "pieces": "mlp", "target": "logistic"}
-    for option, owner in owners.items():
-        if getattr(config, option) is not None and model != owner:
-            raise ValueError(
-                f"--{option}: expected only with --model {owner}; got --model {model}, which has "
-                f"no use for it. Leave it out, or choose --model {owner}."
+        raise UsageError(f"seed: expected a whole number from 0 to 2^32 - 1; got {config.seed}.")
+
+
+def _check_owners(config: TrainConfig) -> None:
+    for name, (owner, value) in OWNERS.items():
+        got = getattr(config, owner)
+        if getattr(config, name) is not None and got != value:
+            came = "" if got is None else f"; got --{owner} {got}, which has no use for it"
+            raise UsageError(
+                f"{name}: expected only with --{owner} {value}{came}. "
+                f"Leave it out, or choose --{owner} {value}."
             )
-    if config.resume not in (None, config.out):
-        raise ValueError(
-            f"--out: expected the folder of --resume, or nothing; got {config.out}. "
-            "In Python, workplace.stored_config(folder) is the configuration to go on with."
-        )
-    if config.hidden == ():
-        raise ValueError("--hidden: expected the units of each hidden layer; got none.")
-    if config.pieces is not None and config.activation != "maxout":
-        raise ValueError("--pieces: expected only with --activation maxout.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullConfig(TrainConfig):
-    """A `TrainConfig` after `with_defaults`: what every model needs is there."""
+    """A `TrainConfig` after `with_defaults`: every option that its model needs has a value."""
 
     optimizer: str = dataclasses.field()
     learning_rate: float = dataclasses.field()
@@ -183,15 +200,15 @@ class FullConfig(TrainConfig):
 
 
 def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
-    """The configuration with every default filled in that depends on the model and the data.
+    """Fill in every default that depends on the model and the data.
 
-    >>> from funcnet.data._data import load
+    >>> from funcnet.data import load
     >>> config = with_defaults(TrainConfig(model="mlp"), load("digits"))
     >>> config.hidden, config.activation, config.optimizer, config.batch_size, config.epochs
     ((128,), 'relu', 'momentum', 32, 30)
 
     Raises:
-      ValueError: the target is no class, or a batch is larger than the training set.
+      UsageError: the target is no class, or a batch is larger than the training set.
     """
     num_examples = len(dataset.train.targets)
     small, is_mlp = num_examples < SMALL, config.model == "mlp"
@@ -206,60 +223,59 @@ def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
         "batch_size": min(num_examples, 32) if small else 128,
         "epochs": 30 if small else 20 if is_mlp else 10,
     }
-    given = {k: v for k, v in vars(config).items() if v is not None}
+    given = {name: value for name, value in vars(config).items() if value is not None}
     full = FullConfig(**{**defaults, **given})
     if full.target is not None and not 0 <= full.target < dataset.num_classes:
-        raise ValueError(
-            f"--target: expected a class from 0 to {dataset.num_classes - 1} of {full.dataset}; "
+        raise UsageError(
+            f"target: expected a class from 0 to {dataset.num_classes - 1} of {full.dataset}; "
             f"got {full.target}."
         )
     if full.batch_size > num_examples:
-        raise ValueError(
-            f"--batch-size: expected at most the {num_examples:,} training examples of "
+        raise UsageError(
+            f"batch_size: expected at most the {num_examples:,} training examples of "
             f"{full.dataset}; got {full.batch_size:,}."
         )
     return full
 
 
 def as_options(config: TrainConfig) -> dict[str, Any]:
-    """What `config.json` holds."""
+    """Return the options as JSON can hold them."""
     return {k: str(v) if isinstance(v, Path) else v for k, v in vars(config).items()}
 
 
 def from_options(options: Mapping[str, Any]) -> TrainConfig:
-    """The configuration that `as_options` wrote.
+    """Return the configuration that `as_options` wrote.
 
     >>> from_options(as_options(TrainConfig(model="mlp", hidden=(32,), out=Path("a")))).hidden
     (32,)
 
     Raises:
-      ValueError: these are not the options of a run.
+      UsageError: these are not the options of a run.
     """
-    try:
-        values: dict[str, Any] = {name: _as_value(name, v) for name, v in options.items()}
-        config = TrainConfig(**values)
+    try:  # a damaged file may hold any name and any type
+        config = TrainConfig(**{name: _from_json(name, v) for name, v in options.items()})
         check(config)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"expected the options of a run; got {error}") from error
+    except (TypeError, AttributeError, UsageError) as error:
+        raise UsageError(f"expected the options of a run; got {error}") from error
     return config
 
 
-def _as_value(name: str, value: Any) -> Any:
-    if name in PATHS:
+def _from_json(name: str, value: Any) -> Any:
+    if name in ("data_dir", "manual_dir", "out", "resume"):
         return None if value is None else Path(value)
     return tuple(value) if isinstance(value, list) else value
 
 
 def check_unchanged(stored: TrainConfig, config: TrainConfig) -> None:
-    """Refuses a run that goes on with other options than it began with.
+    """Refuse to resume a run with different options.
 
     >>> check_unchanged(TrainConfig(seed=1), TrainConfig(seed=2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: --resume: expected the options that the run began with; got --seed 2 (was 1). ...
+    funcnet.UsageError: resume: expected the options that the run began with; got --seed 2 (was 1...
 
     Raises:
-      ValueError: an option differs that may not.
+      UsageError: an option differs that is not in `MAY_CHANGE`.
     """
     changed = [
         f"--{name.replace('_', '-')} {_words(value)} (was {_words(getattr(stored, name))})"
@@ -267,9 +283,9 @@ def check_unchanged(stored: TrainConfig, config: TrainConfig) -> None:
         if name not in MAY_CHANGE and value != getattr(stored, name)
     ]
     if changed:
-        raise ValueError(
-            f"--resume: expected the options that the run began with; got {', '.join(changed)}. "
-            "Leave them out, or begin a run of its own in another --out."
+        raise UsageError(
+            f"resume: expected the options that the run began with; got {', '.join(changed)}. "
+            "Leave them out, or begin a new run in a different --out."
         )
 
 

@@ -1,23 +1,31 @@
-"""Metrics: counts and sums over examples, never means of means.
+"""An evaluation: counts and sums over examples, never means of means.
 
-A count over a whole data set is the sum of the counts over its parts, however they are cut; a mean
-of means is not the mean. So parts are summed, and divided once, at the end.
+    evaluate(apply, loss, params, examples).accuracy
+
+A count over a data set is the sum of the counts over its parts, however it is cut; a mean of means
+is not the mean. So parts are summed, and the sum is divided once, at the end.
 """
 
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from funcnet.base import Examples, Params
+from funcnet.training._epoch import check_examples
+from funcnet.training._step import Apply, Loss
+
 
 class Evaluation(NamedTuple):
-    """What a model got right on a set of examples.
+    """How well a model classifies a set of examples.
 
     Attributes:
-      loss_sum: the sum of the losses, one an example.
-      correct: how many were classified right.
-      examples: how many there were.
+      loss_sum: the sum of the losses, one per example.
+      correct: how many examples are classified correctly.
+      examples: how many examples there are.
     """
 
     loss_sum: Float[Array, ""]
@@ -31,17 +39,49 @@ class Evaluation(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """The share classified right, 0 to 1."""
+        """The share of the examples classified correctly, 0 to 1."""
         return int(self.correct) / int(self.examples)
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "loss", "batch_size"))
+def evaluate(
+    apply: Apply, loss: Loss, params: Params, examples: Examples, *, batch_size: int = 1000
+) -> Evaluation:
+    """Evaluate a classifier on every example, the ragged end included.
+
+    Args:
+      apply: `apply(params, inputs) -> logits`, called on one example, without a batch axis.
+      loss: `loss(logits, label) -> loss`, called on one example. JAX compiles anew for each new
+        `apply` and `loss`, so pass the same function objects again.
+      params: the parameters.
+      examples: inputs and integer labels.
+      batch_size: examples that are evaluated at once. It bounds the memory and changes no count.
+
+    >>> from funcnet.losses import softmax_cross_entropy
+    >>> examples = Examples(inputs=jnp.eye(3), targets=jnp.array([0, 1, 1]))
+    >>> result = evaluate(lambda w, x: w * x, softmax_cross_entropy, jnp.array(9.0), examples)
+    >>> print(f"{result.correct} of {result.examples}, loss {result.loss:.4f}")
+    2 of 3, loss 3.0002
+    """
+    check_examples(examples, batch_size)
+
+    def evaluate_one(example: Examples) -> tuple[Array, Array]:
+        logits = apply(params, example.inputs)
+        return loss(logits, example.targets), is_correct(logits, example.targets)
+
+    losses, correct = jax.lax.map(evaluate_one, examples, batch_size=batch_size)
+    return Evaluation(
+        loss_sum=losses.sum(), correct=correct.sum(), examples=jnp.array(len(correct))
+    )
 
 
 def is_correct(
     logits: Float[ArrayLike, "*batch_or_classes"], labels: Int[ArrayLike, "*batch"]
 ) -> Bool[Array, "*batch"]:
-    """Whether each example's class is the one that the logits favour.
+    """Return, for each example, whether the logits favour its class.
 
-    Logits of the labels' shape are a logistic regression's, the log odds of class 1; with one axis
-    more, that last axis counts the classes, and the largest is the prediction.
+    Logits of the labels' shape are those of logistic regression, the log odds of class 1. Logits
+    with one more axis have the classes along it, and the largest logit is the prediction.
 
     >>> is_correct(jnp.array([[0.1, 3.0], [2.0, 0.0]]), jnp.array([1, 1]))
     Array([ True, False], dtype=bool)

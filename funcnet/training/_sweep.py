@@ -1,14 +1,27 @@
-"""Many models at the price of one: every combination of settings, trained in one compiled program.
+"""Sweep: every combination of settings, trained together in one compiled program.
+
+    settings = combinations(learning_rates=[0.1, 0.3], seeds=range(8))
+    result = fit(model, loss, train, settings, validation=validation)
 
 A train step is a pure function, so `jax.vmap` turns it into the step of many models at once. All
-of them learn from the same batches: the products of their weights with a batch become one matrix
-product, and the data are read once for all.
+models learn from the same batches: the products of their weights with a batch become one matrix
+product, and the data are read once for all models.
+
+1. `combinations` lists the settings, one entry per model.
+2. `init_sweep` makes the models, and `make_sweep_step` their common train step.
+3. `make_task` compiles an epoch of that step, refuses more models than fit in memory, and divides
+   the models among the devices.
+4. `fit` trains the task as any other, by `train_epochs`.
 """
 
+import bisect
+import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+import itertools
+import numbers
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,41 +29,64 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
-from funcnet.base import Examples, Model, Params, num_params
+from funcnet.base import Examples, Model, Params, UsageError, num_params
 from funcnet.devices import Device, across_devices, free_memory
-from funcnet.training._evaluation import Evaluation
-from funcnet.training._fit import Progress, Stopped, begin, segment_size
-from funcnet.training._fit import fit as fit_epochs
-from funcnet.training._settings import Columns, Numbers, Settings, combinations, cut, first
+from funcnet.training._epoch import check_examples, make_train_epoch, segment_size
+from funcnet.training._evaluation import evaluate
+from funcnet.training._fit import Progress, Task, begin, train_epochs
 from funcnet.training._step import (
     Loss,
     StepInfo,
     TrainState,
     TrainStep,
-    check_examples,
-    epoch_order,
-    evaluate,
     init_state,
-    make_segments,
-    make_train_epoch,
     make_train_step,
 )
+
+Columns = TypeVar("Columns")
+"""A pytree of arrays whose first axes are equally long."""
+
+Numbers: TypeAlias = Iterable[ArrayLike]
+"""A list, a range or an array of numbers of Python, NumPy or JAX."""
 
 MakeOptimizer: TypeAlias = Callable[..., optax.GradientTransformation]
 """`learning_rate -> optax transformation`, such as `optax.sgd`."""
 
-MEMORY_SHARE = 0.8
-"""How much of the memory that is free a sweep may take, by default."""
+MEMORY_SHARE = 0.8  # of a device's free memory, which a sweep may take
+
+AXES: dict[str, tuple[str, type, Callable[[Any], bool]]] = {
+    "learning_rate": ("positive and finite", float, lambda x: x > 0),
+    "seed": ("whole, 0 to 2^32 - 1", np.uint32, lambda x: True),
+    "l2": ("not negative, and finite", float, lambda x: x >= 0),
+    "scale": ("positive and finite", float, lambda x: x > 0),
+}
+"""The settings: the numbers that each can be in words, their type, and the test of a number."""
+
+
+class Settings(NamedTuple):
+    """The settings in which the models of a sweep differ; one entry per model.
+
+    Attributes:
+      learning_rate: the step size.
+      seed: the random seed of the first parameters.
+      l2: λ, the weight of the penalty `λ/2 ‖params‖²`; PyTorch calls λ `weight_decay`.
+      scale: the factor of the first parameters.
+    """
+
+    learning_rate: Float[Array, "*models"]
+    seed: UInt32[Array, "*models"]
+    l2: Float[Array, "*models"]
+    scale: Float[Array, "*models"]
 
 
 class SweepState(NamedTuple):
-    """What the next step of all models needs: their settings, and their states with an axis more.
+    """The state of all models between two steps.
 
     Attributes:
-      settings: which never change.
-      models: the models' states, stacked.
+      settings: the settings of each model, which never change.
+      models: the states of the models, stacked along a new first axis.
     """
 
     settings: Settings
@@ -58,12 +94,12 @@ class SweepState(NamedTuple):
 
 
 class SweepRow(NamedTuple):
-    """What there is to see of an epoch; an entry a model.
+    """The results of one epoch; one entry per model.
 
     Attributes:
-      train_loss: the mean loss over its examples.
-      validation_loss: the mean loss over the validation examples, after it.
-      validation_accuracy: the share of them classified right, 0 to 1.
+      train_loss: the mean loss over the epoch's examples.
+      validation_loss: the mean loss over the validation examples, after the epoch.
+      validation_accuracy: the share of them that is classified right, 0 to 1.
     """
 
     train_loss: Float[ArrayLike, "*models"]
@@ -71,40 +107,17 @@ class SweepRow(NamedTuple):
     validation_accuracy: Float[ArrayLike, "*models"]
 
 
-class SweepProgress(NamedTuple):
-    """How far a sweep has come.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """The trained models; the first axis of every array counts them, in the order of `settings`.
+
+    The losses of a model that diverged are not finite. Its accuracy means nothing: NaN logits count
+    as a prediction of the first class.
 
     Attributes:
-      num_parts: into how many parts it is cut, trained one after another.
-      parts: the progress of those that were begun.
-    """
-
-    num_parts: int
-    parts: tuple[Progress, ...] = ()
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are behind all models."""
-        return min((p.epoch for p in self.parts), default=0) if self.is_begun else 0
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether every part was begun."""
-        return len(self.parts) == self.num_parts
-
-
-class SweepResult(NamedTuple):
-    """How a sweep ended; the first axis counts the models, in the order of `settings`.
-
-    The losses of a model that diverged are not finite; its accuracy says nothing then, as NaN
-    logits are the first class's.
-
-    Attributes:
-      settings: of each model.
+      settings: the settings of each model.
       params: the trained parameters, stacked.
-      train_loss: `[models, epochs]`, the mean loss over each epoch's examples.
-      validation_loss: `[models, epochs]`, the mean loss over the validation examples.
-      validation_accuracy: `[models, epochs]`, the share of them classified right, 0 to 1.
+      train_loss, validation_loss, validation_accuracy: `[models, epochs]`, as in `SweepRow`.
     """
 
     settings: Settings
@@ -114,18 +127,79 @@ class SweepResult(NamedTuple):
     validation_accuracy: Float[Array, "models epochs"]
 
 
-def row_of_zeros(num_models: int) -> SweepRow:
-    """The form of an epoch's row.
+def combinations(
+    learning_rates: Numbers,
+    seeds: Numbers,
+    l2s: Numbers = (0.0,),
+    scales: Numbers = (1.0,),
+) -> Settings:
+    """Return every combination; the seeds of one learning rate, l2 and scale lie side by side.
 
-    >>> row_of_zeros(2).train_loss
-    array([0., 0.], dtype=float32)
+    >>> settings = combinations(learning_rates=[0.1, 0.3], seeds=range(2))
+    >>> settings.learning_rate, settings.seed
+    (Array([0.1, 0.1, 0.3, 0.3], dtype=float32), Array([0, 1, 0, 1], dtype=uint32))
+
+    Raises:
+      UsageError: if a list is empty, holds the same number twice, or is no list of numbers; if a
+        learning rate or a scale is not positive, an l2 is negative, or a seed is not a whole number
+        from 0 to 2³² − 1. The numbers are compared as float32: 1e-50 is not positive, and 0.3 and
+        0.30000000000000004 are the same.
     """
-    zeros = np.zeros(num_models, np.float32)
-    return SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
+    lists = {"learning_rate": learning_rates, "l2": l2s, "scale": scales, "seed": seeds}
+    axes = itertools.starmap(check_numbers, lists.items())
+    rate, l2, scale, seed = (jnp.array(grid.ravel()) for grid in np.meshgrid(*axes, indexing="ij"))
+    return Settings(learning_rate=rate, seed=seed, l2=l2, scale=scale)
+
+
+def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> np.ndarray:
+    """Return the values of one of `AXES` as an array; an error about them begins with `name`.
+
+    >>> check_numbers("seed", range(3))
+    array([0, 1, 2], dtype=uint32)
+    >>> check_numbers("l2", [-1])
+    Traceback (most recent call last):
+    ...
+    funcnet.UsageError: l2s: expected numbers that are not negative, and finite, as float32; got -1.
+    """
+    (expected, kind, is_right), name = AXES[setting], name or f"{setting}s"
+    dtype, given = np.dtype(jnp.result_type(kind)), _as_list(name, values)
+    for number in given:
+        if not (_fits(number, dtype) and is_right(dtype.type(number))):
+            raise UsageError(
+                f"{name}: expected numbers that are {expected}, as {dtype}; got {number!r}."
+            )
+    if not given:
+        raise UsageError(f"{name}: expected one number or more; got none.")
+    column = np.array(given, dtype)
+    (value, count), *_ = Counter(column).most_common(1)
+    if count > 1:
+        raise UsageError(
+            f"{name}: expected each number once, as {dtype}; got {value!s} {count} times."
+        )
+    return column
+
+
+def _as_list(name: str, values: Any) -> list[Any]:
+    """Return the entries of a list or an array as numbers of Python."""
+    if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
+        raise UsageError(f"{name}: expected a list of numbers; got {values!r}. Try [{values!r}].")
+    entries = [v.item() if getattr(v, "shape", None) == () else v for v in values]
+    for entry in entries:
+        if isinstance(entry, bool) or not isinstance(entry, numbers.Real):
+            raise UsageError(f"{name}: expected real numbers; got {entry!r}.")
+    return entries
+
+
+def _fits(number: Any, dtype: np.dtype) -> bool:
+    """Return whether the dtype can hold a number, up to rounding."""
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return limits.min <= number <= limits.max and number == int(number)
+    return abs(number) <= float(np.finfo(dtype).max)
 
 
 def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> SweepState:
-    """The state before the first step: a model for each setting.
+    """Return the state before the first step: one model per setting.
 
     >>> from funcnet import models
     >>> settings = combinations(learning_rates=[0.1, 0.3], seeds=range(2))
@@ -143,12 +217,7 @@ def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> Sw
 
 
 def make_sweep_step(model: Model, loss: Loss, optimizer: MakeOptimizer) -> TrainStep:
-    """A train step of all models on one batch, for `training.make_train_epoch`.
-
-    Args:
-      model: the network.
-      loss: `loss(logits, targets) -> one value an example`.
-      optimizer: `learning_rate -> optax transformation`, such as `optax.sgd`.
+    """Return the train step of all models on one batch, for `make_train_epoch`.
 
     >>> from funcnet import losses, models
     >>> model = models.softmax_regression(num_features=2, num_classes=2)
@@ -172,57 +241,53 @@ def make_sweep_step(model: Model, loss: Loss, optimizer: MakeOptimizer) -> Train
     return step
 
 
+def _optimizer(
+    make: MakeOptimizer, setting: Settings, params: Params
+) -> optax.GradientTransformation:
+    """Return the optimiser of one setting, which first adds the penalty's gradient `λ params`.
+
+    The settings are cast to the parameters' dtype, so that the parameters keep it.
+    """
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    l2, learning_rate = setting.l2.astype(dtype), setting.learning_rate.astype(dtype)
+    return optax.chain(optax.add_decayed_weights(l2), make(learning_rate))
+
+
 def fit(
     model: Model,
     loss: Loss,
     data: Examples,
+    settings: Settings,
     *,
     validation: Examples,
-    learning_rates: Numbers,
-    seeds: Numbers,
-    l2s: Numbers = (0.0,),
-    scales: Numbers = (1.0,),
     optimizer: MakeOptimizer = optax.sgd,
     epochs: int = 10,
     batch_size: int = 128,
     order_seed: int = 0,
-    memory: float | int | None = None,
-    watch: Callable[[Iterable[int]], Iterable[int]] = lambda epochs: epochs,
-    progress: SweepProgress | None = None,
-    save: Callable[[SweepProgress], None] = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
 ) -> SweepResult:
-    """Trains every combination of learning rate, seed, L2 weight and initial scale.
+    """Train one model per setting.
 
-    Each model ends as it would if it were trained alone on the same batches: in epoch e those of
-    `epoch_order(seed=order_seed, epoch=e)`.
+    Each model ends as it would if it were trained alone on the same batches, up to rounding: in
+    epoch e those of `epoch_order(seed=order_seed, epoch=e)`.
 
     Args:
       model: the network.
-      loss: `loss(logits, targets) -> one value an example`.
+      loss: `loss(logits, targets) -> one value per example`.
       data: the examples to learn from.
-      validation: the examples to compare the models on. A test set is for the one that is chosen.
-      learning_rates: step sizes, each once, as float32 has them.
-      seeds: of the first parameters. The order of the examples is the same for all models.
-      l2s: weights λ of the penalty `λ/2 ‖params‖²`.
-      scales: what the first parameters are multiplied by.
-      optimizer: `learning_rate -> optax transformation`.
+      settings: the settings of each model, as `combinations` lists them.
+      validation: the examples to compare the models on. Keep a test set for the one you choose.
+      optimizer: `learning_rate -> optax transformation`, such as `optax.sgd`.
       epochs: passes over the examples.
-      batch_size: examples a step.
-      order_seed: of the examples' order.
-      memory: how many bytes the sweep may take; by default four fifths of what is free. One that
-        needs more, which is known before it starts, is cut into parts, trained one after another.
-      watch: wraps the epochs of each part, to show them as they pass.
-      progress: where to go on from, which was handed to `save`; by default from the beginning.
-      save: takes the progress after each epoch, and within long ones.
-      stop: whether to stop, asked as often.
+      batch_size: examples per step.
+      order_seed: the random seed of the examples' order, which all models share.
 
     >>> from funcnet import data, losses, models
     >>> digits = data.load("digits").train
     >>> train, validation = data.split(digits, share=0.2)
     >>> result = fit(
     ...     models.softmax_regression(64, 10), losses.softmax_cross_entropy, train,
-    ...     validation=validation, learning_rates=[0.003, 0.3], seeds=range(3), epochs=5,
+    ...     combinations(learning_rates=[0.003, 0.3], seeds=range(3)),
+    ...     validation=validation, epochs=5,
     ... )
     >>> result.params.weight.shape
     (6, 10, 64)
@@ -231,282 +296,218 @@ def fit(
     True
 
     Raises:
-      ValueError: settings or examples that can't be trained with; a progress of other settings,
-        or of more epochs; or one model alone needs more memory.
-      TypeError: one of the settings is a number, not a list; the optimizer is one already made.
-      Stopped: `stop` said so; it has the progress.
+      UsageError: if the examples or the options cannot be trained with, or the models do not fit in
+        memory.
     """
-    settings = combinations(learning_rates, seeds, l2s, scales)
-    check_examples(data, batch_size, name="data")
-    check_examples(validation, name="validation")
-    _check_training(optimizer, epochs)
+    if epochs < 1:
+        raise UsageError(f"epochs: expected a positive integer; got {epochs}.")
+    task, progress = make_task(
+        model, loss, data, settings, validation=validation, optimizer=optimizer,
+        batch_size=batch_size, order_seed=order_seed,
+    )  # fmt: skip
+    for reached, _ in train_epochs(task, progress, epochs=epochs):
+        progress = reached
+    return as_result(progress)
+
+
+def make_task(
+    model: Model,
+    loss: Loss,
+    data: Examples,
+    settings: Settings,
+    *,
+    validation: Examples,
+    optimizer: MakeOptimizer = optax.sgd,
+    batch_size: int = 128,
+    order_seed: int = 0,
+) -> tuple[Task, Progress]:
+    """Return what `fit` trains, compiled, and the progress before its first step.
+
+    The arguments are those of `fit`. The progress that `train_epochs` yields has a `SweepState`,
+    losses of shape `[steps, models]`, and one `SweepRow` per epoch. The models are divided among
+    the devices of the kind that JAX computes on by default; a progress does not depend on how many
+    there are.
+
+    Raises:
+      UsageError: if the examples or the options cannot be trained with, or the models do not fit in
+        memory. Their memory is predicted: no model is made before.
+    """
+    _check_arguments(data, validation, settings, optimizer, batch_size)
     divided, whole = across_devices("models")
-    task = _Task(
+    is_on_host = all(device.platform == "cpu" for device in divided.device_set)
+    job = _Job(
         model=model,
         loss=loss,
         optimizer=optimizer,
-        data=data,
+        data=data if is_on_host else jax.device_put(data, whole),
         validation=jax.device_put(validation, whole),
-        epochs=epochs,
         batch_size=batch_size,
-        order_seed=order_seed,
         divided=divided,
         whole=whole,
     )
-    programs = _make_programs(task, settings)
-    if progress is None:
-        memory = MEMORY_SHARE * free_memory(task.device) if memory is None else memory
-        parts = _parts_that_fit(settings, functools.partial(_bytes, task, programs), memory)
-        progress = SweepProgress(num_parts=len(parts))
-    parts = cut(settings, progress.num_parts)
-    _check_progress(progress, parts, epochs)
-    reached = list(progress.parts)
-    for index, part in enumerate(parts):
-        if index == len(reached):
-            reached.append(begin(init_sweep(model, part, optimizer), len(part.seed)))
+    programs, count = _compile_what_fits(job, settings), len(settings.seed)
 
-        def keep(now: Progress, index: int = index) -> None:
-            reached[index] = now
-            save(progress._replace(parts=tuple(reached)))
+    def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
+        state, info = programs.train[len(examples.targets)](_divide(state, divided), examples)
+        return _first(state, count), StepInfo(loss=info.loss[:, :count])
 
-        try:
-            reached[index] = _train_part(task, programs, reached[index], watch, keep, stop)
-        except Stopped:
-            raise Stopped(progress._replace(parts=tuple(reached))) from None
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *map(_as_result, reached))
+    def observe(progress: Progress) -> SweepRow:
+        params = _divide(progress.state.models.params, divided)
+        evaluation = _first(programs.evaluate(params, job.validation), count)
+        row = SweepRow(
+            train_loss=_epoch_loss(progress.losses, len(data.targets), batch_size),
+            validation_loss=evaluation.loss_sum / evaluation.examples,
+            validation_accuracy=evaluation.correct / evaluation.examples,
+        )
+        return jax.tree.map(np.asarray, row)
 
-
-def _check_progress(progress: SweepProgress, parts: Sequence[Settings], epochs: int) -> None:
-    """Refuses to go on from the progress of other settings, or from beyond the last epoch."""
-    for part, reached in zip(parts, progress.parts, strict=False):
-        if not all(map(np.array_equal, part, reached.state.settings)):
-            raise ValueError(
-                "progress: expected that of the same learning_rates, seeds, l2s and scales; "
-                "got that of others."
-            )
-        if reached.epoch > epochs:
-            raise ValueError(
-                f"epochs: expected at least the {reached.epoch} of the progress; got {epochs}."
-            )
+    task = Task(
+        train=train,
+        observe=observe,
+        examples=job.data,
+        batch_size=batch_size,
+        seed=order_seed,
+        segment=programs.segment,
+        place=whole,
+    )
+    return task, begin(init_sweep(model, settings, optimizer), count)
 
 
-def _check_training(optimizer: MakeOptimizer, epochs: int) -> None:
+def as_result(progress: Progress) -> SweepResult:
+    """Return the models and the losses of a progress with one epoch or more behind it."""
+    rows: SweepRow = jax.tree.map(lambda *epochs: jnp.stack(epochs, axis=1), *progress.rows)
+    params = jax.tree.map(jnp.asarray, progress.state.models.params)
+    return SweepResult(settings=progress.state.settings, params=params, **rows._asdict())
+
+
+def _check_arguments(
+    data: Examples, validation: Examples, settings: Any, optimizer: Any, batch_size: int
+) -> None:
+    check_examples(data, batch_size, name="data")
+    check_examples(validation, name="validation")
+    if not isinstance(settings, Settings):
+        raise UsageError(
+            "settings: expected what combinations(learning_rates=..., seeds=...) returns; "
+            f"got {type(settings).__name__}."
+        )
     if not callable(optimizer):
-        raise TypeError(
+        raise UsageError(
             "optimizer: expected a function of the learning rate, such as optax.sgd; "
             f"got {type(optimizer).__name__}. Each model has its own rate: lambda rate: ..."
         )
-    if epochs < 1:
-        raise ValueError(f"epochs: expected a positive integer; got {epochs}.")
 
 
-class _Task(NamedTuple):
-    """What all parts of a sweep share: the arguments of `fit`, and how arrays lie on devices."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+    """The arguments of `make_task`, and the layouts of arrays on the devices: divided, or whole."""
 
     model: Model
     loss: Loss
     optimizer: MakeOptimizer
     data: Examples
     validation: Examples
-    epochs: int
     batch_size: int
-    order_seed: int
     divided: NamedSharding
     whole: NamedSharding
 
     @property
     def device(self) -> Device:
+        """The first of the devices."""
         return min(self.divided.device_set, key=lambda device: device.id)
-
-    @property
-    def is_on_host(self) -> bool:
-        return self.device.platform == "cpu"
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.data.targets)
-
-    def order(self, epoch: int) -> np.ndarray:
-        return epoch_order(seed=self.order_seed, epoch=epoch, num_examples=self.num_examples)
-
-    def segment(self, num_models: int) -> int:
-        params = jax.eval_shape(self.model.init, jax.random.key(0))
-        return segment_size(
-            num_examples=self.num_examples,
-            batch_size=self.batch_size,
-            num_params=num_models * num_params(params),
-        )
 
 
 class _Programs(NamedTuple):
-    """What is compiled for a sweep, each once.
+    """The compiled train steps, by the number of examples, and evaluation of some models."""
 
-    Attributes:
-      train: `(models, examples) -> program`: the steps of so many models over so many examples.
-      judge: `models -> program`: their evaluation on the validation examples.
-    """
-
-    train: Callable[[int, int], jax.stages.Compiled]
-    judge: Callable[[int], jax.stages.Compiled]
+    train: dict[int, jax.stages.Compiled]
+    evaluate: jax.stages.Compiled
+    segment: int
 
 
-def _make_programs(task: _Task, settings: Settings) -> _Programs:
-    train_epoch = make_train_epoch(make_sweep_step(task.model, task.loss, task.optimizer))
+def _compile_what_fits(job: _Job, settings: Settings) -> _Programs:
+    """Compile the programs of all models, or say how many of the models would fit in memory."""
 
-    def state_of(num_models: int) -> SweepState:
-        some = _padded(first(settings, num_models), task.divided.num_devices)
-        state = jax.eval_shape(lambda: init_sweep(task.model, some, task.optimizer))
-        return _laid_out(state, task.divided)
+    def needed(num_models: int) -> int:
+        return _bytes_needed(job, _compile(job, settings, num_models))
 
-    @functools.cache
-    def train(num_models: int, num_examples: int) -> jax.stages.Compiled:
-        examples = _laid_out(first(task.data, num_examples), task.whole)
-        lowered = train_epoch.lower(state_of(num_models), examples, batch_size=task.batch_size)
-        return lowered.compile()
-
-    @jax.jit
-    def evaluate_each(params: Params, examples: Examples) -> Evaluation:
-        apply, loss, batch_size = task.model.apply, task.loss, task.batch_size
-        return jax.vmap(lambda p: evaluate(apply, loss, p, examples, batch_size=batch_size))(params)
-
-    @functools.cache
-    def judge(num_models: int) -> jax.stages.Compiled:
-        params = state_of(num_models).models.params
-        return evaluate_each.lower(params, _laid_out(task.validation, task.whole)).compile()
-
-    return _Programs(train=train, judge=judge)
-
-
-def _train_part(
-    task: _Task,
-    programs: _Programs,
-    begun: Progress,
-    watch: Callable[[Iterable[int]], Iterable[int]],
-    save: Callable[[Progress], None],
-    stop: Callable[[], bool],
-) -> Progress:
-    """Trains the models of a part to the last epoch; their state is then the host's."""
-    num_models = begun.losses.shape[1]
-
-    def on_devices(models: Any) -> Any:
-        return jax.device_put(_padded(models, task.divided.num_devices), task.divided)
-
-    def see(progress: Progress) -> SweepRow:
-        params = on_devices(progress.state.models.params)
-        judged = first(programs.judge(num_models)(params, task.validation), num_models)
-        row = SweepRow(
-            train_loss=_epoch_loss(progress.losses, task.num_examples, task.batch_size),
-            validation_loss=judged.loss_sum / judged.examples,
-            validation_accuracy=judged.correct / judged.examples,
+    count, programs = len(settings.seed), _compile(job, settings, len(settings.seed))
+    memory, total = int(MEMORY_SHARE * free_memory(job.device)), _bytes_needed(job, programs)
+    if total <= memory:
+        return programs
+    if fitting := bisect.bisect_right(range(1, count), memory, key=needed):
+        raise UsageError(
+            f"settings: expected at most {fitting:,} models, which fit in the {memory:,} bytes "
+            f"that a sweep may take; got {count:,} models, which need {total:,}. "
+            "Try fewer settings, a smaller batch or a smaller model."
         )
-        return jax.tree.map(np.asarray, row)
-
-    def train(progress: Progress, examples: Examples) -> tuple[SweepState, StepInfo]:
-        program = programs.train(num_models, len(examples.targets))
-        state, info = program(on_devices(progress.state), examples)
-        return first(state, num_models), StepInfo(loss=info.loss[:, :num_models])
-
-    trained = fit_epochs(
-        begun,
-        train=train,
-        see=see,
-        examples=make_segments(
-            task.data if task.is_on_host else jax.device_put(task.data, task.whole),
-            order=task.order,
-            size=task.segment(num_models),
-            place=task.whole,
-        ),
-        num_examples=task.num_examples,
-        epochs=task.epochs,
-        batch_size=task.batch_size,
-        save=save,
-        stop=stop,
+    raise UsageError(
+        f"settings: expected models that fit in the {memory:,} bytes that a sweep may take; "
+        f"one model needs {needed(1):,}. Try a smaller batch or a smaller model."
     )
-    reached = begun
-    for _ in watch(range(begun.epoch, task.epochs)):
-        reached = next(trained)
-    return reached._replace(state=jax.tree.map(np.asarray, reached.state))
 
 
-def _optimizer(
-    make: MakeOptimizer, setting: Settings, params: Params
-) -> optax.GradientTransformation:
-    """The gradient of the penalty, `λ params`, is added before the optimiser sees a gradient.
+def _compile(job: _Job, settings: Settings, num_models: int) -> _Programs:
+    """Compile the programs of some models; the settings give the dtypes alone."""
+    padded = num_models + -num_models % job.divided.num_devices
+    settings = jax.tree.map(lambda a: jax.ShapeDtypeStruct([padded], a.dtype), settings)
+    init = functools.partial(init_sweep, job.model, optimizer=job.optimizer)
+    state = _shapes(jax.eval_shape(init, settings), job.divided)
+    count = len(job.data.targets)
+    segment = segment_size(
+        num_examples=count,
+        batch_size=job.batch_size,
+        num_params=num_models * num_params(state.models.params) // padded,
+    )
+    train_epoch = make_train_epoch(make_sweep_step(job.model, job.loss, job.optimizer))
+    train = {
+        size: train_epoch.lower(
+            state, _shapes(_first(job.data, size), job.whole), batch_size=job.batch_size
+        ).compile()
+        for size in {min(segment, count), count % segment} - {0}
+    }
+    evaluate_one = functools.partial(evaluate, job.model.apply, job.loss, batch_size=job.batch_size)
+    evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
+    evaluation = evaluate_each.lower(state.models.params, job.validation).compile()
+    return _Programs(train=train, evaluate=evaluation, segment=segment)
 
-    The settings are taken in the parameters' dtype, so that what they are multiplied by keeps it.
+
+def _bytes_needed(job: _Job, programs: _Programs) -> int:
+    """Return the bytes that training or evaluation needs, whichever needs more.
+
+    The next examples are put in place meanwhile. Each device needs as much; the devices of a CPU
+    share its memory.
     """
-    dtype = jnp.result_type(*jax.tree.leaves(params))
-    l2, learning_rate = setting.l2.astype(dtype), setting.learning_rate.astype(dtype)
-    return optax.chain(optax.add_decayed_weights(l2), make(learning_rate))
-
-
-def _padded(columns: Columns, multiple: int) -> Columns:
-    """The models, the last repeated until their number is a multiple of this one."""
-    count = len(jax.tree.leaves(columns)[0])
-    places = np.minimum(np.arange(count + -count % multiple), count - 1)
-    return jax.tree.map(lambda column: column[places], columns) if count % multiple else columns
-
-
-def _laid_out(arrays: Any, place: NamedSharding) -> Any:
-    """The shapes and dtypes of arrays that are to lie on these devices."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), arrays)
-
-
-def _bytes(task: _Task, programs: _Programs, num_models: int) -> int:
-    """What so many models need: their training or their evaluation, whichever is the larger.
-
-    And the next examples, which are put in place meanwhile. Each device needs as much; those of a
-    CPU share its memory.
-    """
-    size = min(task.segment(num_models), task.num_examples)
-    compiled = programs.train(num_models, size), programs.judge(num_models)
-    waiting = sum(array.nbytes for array in first(task.data, size))
-    sharing = task.divided.num_devices if task.is_on_host else 1
-    return sharing * (max(map(_bytes_of, compiled)) + waiting)
+    waiting = sum(array.nbytes for array in _first(job.data, programs.segment))
+    sharing = job.divided.num_devices if job.device.platform == "cpu" else 1
+    return sharing * (waiting + max(map(_bytes_of, [*programs.train.values(), programs.evaluate])))
 
 
 def _bytes_of(program: jax.stages.Compiled) -> int:
-    """Its arguments, its results, and what lies between."""
+    """Return the bytes of a program's arguments, its results, and the arrays between them."""
     stats: Any = program.memory_analysis()
     return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
 
 
-def _parts_that_fit(
-    settings: Settings, needed: Callable[[int], int], memory: float | int
-) -> list[Settings]:
-    """The settings in as few equal parts, halved and halved again, as the memory allows.
-
-    >>> settings = combinations(learning_rates=[0.1], seeds=range(5))
-    >>> parts = _parts_that_fit(settings, lambda count: 100 + 10 * count, memory=125)
-    >>> [len(part.seed) for part in parts]
-    [2, 1, 1, 1]
-    """
-    num_models = len(settings.seed)
-    for num_parts in _doublings(num_models):
-        largest = math.ceil(num_models / num_parts)
-        if needed(largest) <= memory:
-            return cut(settings, num_parts)
-    raise ValueError(
-        f"memory: expected {needed(1):,} bytes or more, which one model of the sweep needs; "
-        f"{int(memory):,} may be taken. Try a smaller batch or a smaller model."
-    )
+def _divide(models: Columns, divided: NamedSharding) -> Columns:
+    """Lay models on the devices; the last is repeated until each device has the same number."""
+    count = len(jax.tree.leaves(models)[0])
+    if padding := -count % divided.num_devices:
+        indices = np.minimum(np.arange(count + padding), count - 1)
+        models = jax.tree.map(lambda a: a[indices], models)
+    return jax.device_put(models, divided)
 
 
-def _doublings(last: int) -> list[int]:
-    """1, 2, 4 ... up to the last number, and that."""
-    return [*(2**i for i in range((last - 1).bit_length())), last]
+def _first(columns: Columns, count: int) -> Columns:
+    return jax.tree.map(lambda a: a[:count] if len(a) > count else a, columns)
+
+
+def _shapes(arrays: Any, place: NamedSharding) -> Any:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), arrays)
 
 
 def _epoch_loss(
     losses: Float[np.ndarray, "steps models"], num_examples: int, batch_size: int
 ) -> Float[Array, "models"]:
-    """The mean over an epoch's examples of the losses of its steps, the last of which is ragged."""
+    """Return the mean loss over an epoch's examples; the last of its batches may be smaller."""
     batch_sizes = np.diff([*range(0, num_examples, batch_size), num_examples])
     return jnp.average(losses, axis=0, weights=jnp.array(batch_sizes, losses.dtype))
-
-
-def _as_result(progress: Progress) -> SweepResult:
-    rows = jax.tree.map(lambda *epochs: jnp.stack(epochs, axis=1), *progress.rows)
-    return SweepResult(
-        settings=progress.state.settings, params=progress.state.models.params, **rows._asdict()
-    )

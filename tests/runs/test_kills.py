@@ -1,6 +1,6 @@
 """Runs that are killed at random moments, resumed, and killed again, end with the same bits.
 
-The short form kills 10 times; `FUNCNET_KILLS=50 pytest -n0 tests/test_kills.py` as often as it
+The short form kills 10 times; `FUNCNET_KILLS=50 pytest -n0 tests/runs/test_kills.py` as often as it
 says. The processes are `scripts/train.py`, which saves here whenever the last save has ended, so
 that most kills fall into one.
 """
@@ -15,13 +15,13 @@ import time
 import numpy as np
 import pytest
 
-from funcnet.runs import _saving as saving
+from funcnet.runs import _folder as folders
 
 TRAIN = str(pathlib.Path(__file__).parents[2] / "scripts" / "train.py")
 ALWAYS_SAVING = f"""
 import runpy, sys
-from funcnet.runs import _saving as saving
-saving.SHARE = 0
+from funcnet.runs import _folder
+_folder.EVERY = 0
 sys.argv[0] = {TRAIN!r}
 runpy.run_path({TRAIN!r}, run_name="__main__")
 """
@@ -82,7 +82,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(kind, tmp_path, e
 
     rng, folder, killed, resumed = np.random.default_rng(0), tmp_path / "a", 0, 0
     while killed < SHARES[kind]:
-        begun = folder.exists() and bool(saving.checkpoints(folder))
+        begun = folder.exists() and bool(folders.checkpoints(folder))
         process = start(arguments_of(kind, folder), environment)
         time.sleep(rng.uniform(0, duration))
         process.kill()
@@ -93,8 +93,8 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(kind, tmp_path, e
             continue
         assert (process.returncode, err) == (-9, "")
         killed, resumed = killed + 1, resumed + begun
-        saving.newest(folder)  # raises if none of them is whole
+        folders.newest(folder)  # raises if none of them is whole
     finish(kind, folder, environment)
     assert left_behind(folder) == expected
-    assert not list((folder / saving.FOLDER).glob(".*"))
+    assert not list((folder / "checkpoints").glob(".*"))
     print(f"{kind}: killed {killed} times, {resumed} times after it had been resumed")

@@ -17,8 +17,7 @@ from safetensors.numpy import load_file
 
 import funcnet as fn
 from funcnet._files import write_whole
-from funcnet.runs._run import run
-from funcnet.runs.config import TrainConfig
+from funcnet.runs import TrainConfig, run
 
 TRAIN = str(pathlib.Path(__file__).parents[2] / "scripts" / "train.py")
 FILES = {

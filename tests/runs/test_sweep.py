@@ -1,18 +1,20 @@
 """A sweep from the command line: what is chosen, what is left behind, what is refused."""
 
+import contextlib
+import dataclasses
 import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from safetensors.numpy import load_file
 
 import funcnet as fn
-from funcnet.runs._divergence import DivergenceError
-from funcnet.runs._sweep import as_table, group_by_setting, is_finite_model, parse_sweep, tune
-from funcnet.runs.config import TrainConfig
-from funcnet.training import _sweep as sweep
-from funcnet.training._step import is_finite
+from funcnet.runs import DivergenceError, Stopped, TrainConfig, stored_config, tune
+from funcnet.runs import _artifacts as artifacts
+from funcnet.runs._sweep import as_table, group_by_setting, is_finite_model, parse_sweep
+from funcnet.training import is_finite, sweep
 
 
 def test_the_best_setting_is_kept_and_tested_once(tmp_path):
@@ -93,12 +95,12 @@ def test_the_models_are_compared_on_examples_they_do_not_learn_from(monkeypatch)
     """And never on the test examples."""
     seen = {}
 
-    def fit(model, loss, data, *, validation, **options):
+    def make_task(model, loss, data, *args, validation, **options):
         seen.update(train=data, validation=validation)
-        return original(model, loss, data, validation=validation, **options)
+        return original(model, loss, data, *args, validation=validation, **options)
 
-    original = sweep.fit
-    monkeypatch.setattr(sweep, "fit", fit)
+    original = sweep.make_task
+    monkeypatch.setattr(sweep, "make_task", make_task)
     _ = tune(TrainConfig(sweep=("seed=0:2",), epochs=1), say=lambda line: None)
     digits = fn.data.load("digits")
     pixels = {
@@ -118,27 +120,79 @@ def test_the_target_of_logistic_is_swept_as_it_is_trained():
 @pytest.mark.parametrize(
     ("specifications", "message"),
     [
-        ((), "--sweep: expected one of learning_rate, seed, l2, scale; got ''"),
-        (["learning_rte=1"], "--sweep: .*Did you mean 'learning_rate'"),
-        (["seed=1", "seed=2"], "--sweep: expected seed once; got it again in 'seed=2'"),
-        (["learning_rate=0.1,x"], "--sweep: expected NAME=NUMBER.*got 'learning_rate=0.1,x'"),
-        (["seed=0:1:2"], "--sweep: expected NAME=NUMBER.*got 'seed=0:1:2'"),
-        (["seed=0.5"], "--sweep: expected NAME=NUMBER.*got 'seed=0.5'"),
-        (["seed"], "--sweep: expected NAME=NUMBER.*got 'seed'"),
-        (["l2=0:3"], "--sweep: expected NAME=NUMBER.*got 'l2=0:3'"),
-        (["seed=8:0"], "--sweep: expected .* of 1 to 100,000 seeds; got 'seed=8:0'"),
-        (["l2=-1"], "--sweep l2: expected numbers that are not negative"),
-        (["learning_rate=0.3,0.30000000000000004"], "--sweep learning_rate: .* each number once"),
+        ((), "sweep: expected one of learning_rate, seed, l2, scale; got ''"),
+        (["learning_rte=1"], "sweep: .*Did you mean 'learning_rate'"),
+        (["seed=1", "seed=2"], "sweep: expected seed once; got it again in 'seed=2'"),
+        (["learning_rate=0.1,x"], "sweep: expected NAME=NUMBER.*got 'learning_rate=0.1,x'"),
+        (["seed=0:1:2"], "sweep: expected NAME=NUMBER.*got 'seed=0:1:2'"),
+        (["seed=0.5"], "sweep: expected NAME=NUMBER.*got 'seed=0.5'"),
+        (["seed"], "sweep: expected NAME=NUMBER.*got 'seed'"),
+        (["l2=0:3"], "sweep: expected NAME=NUMBER.*got 'l2=0:3'"),
+        (["seed=8:0"], "sweep: expected .* of 1 to 100,000 seeds; got 'seed=8:0'"),
+        (["l2=-1"], "sweep: l2: expected numbers that are not negative"),
+        (["learning_rate=0.3,0.30000000000000004"], "sweep: learning_rate: .* each number once"),
     ],
 )
 def test_what_cannot_be_swept(specifications, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(fn.UsageError, match=message):
         parse_sweep(specifications)
 
 
-def test_gradients_by_hand_are_not_swept():
-    with pytest.raises(ValueError, match="--gradients: expected jax with --sweep; got hand"):
-        tune(TrainConfig(sweep=("seed=0:2",), gradients="hand"))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gradients": "hand"}, "gradients: expected jax with --sweep; got hand"),
+        ({"on_nonfinite": "skip"}, "on_nonfinite: expected stop with --sweep.*; got skip"),
+        ({"learning_rate": 0.2}, "learning_rate: expected none beside --sweep .*; got 0.2. Leave"),
+    ],
+)
+def test_options_that_a_sweep_has_no_use_for(options, message):
+    with pytest.raises(fn.UsageError, match=message):
+        tune(TrainConfig(sweep=("learning_rate=0.1,0.3",), **options))
+
+
+def test_a_learning_rate_holds_where_it_is_not_swept():
+    config = TrainConfig(sweep=("seed=0:1",), learning_rate=0.02, epochs=1)
+    assert tune(config, say=lambda line: None)["learning_rate"] == 0.02
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path):
+    """With the learning rate that its configuration had by default, which is no conflict."""
+    config = TrainConfig(sweep=("learning_rate=0.03,0.3", "seed=0:2"), epochs=2)
+    whole, stops = tune(config, say=lambda line: None), iter([False, True])
+    with pytest.raises(Stopped, match="stopped in epoch 2"):
+        tune(
+            dataclasses.replace(config, out=tmp_path),
+            say=lambda line: None,
+            stop=lambda: next(stops),
+        )
+    said = []
+    assert tune(stored_config(tmp_path), say=said.append) == whole
+    assert "resumed: 1 of 2 epochs are behind" in said
+
+
+def test_each_whole_epoch_is_shown():
+    shown = []
+
+    @contextlib.contextmanager
+    def watch(epochs):
+        yield lambda progress: shown.append((progress.epoch, epochs))
+
+    config = TrainConfig(sweep=("seed=0:2",), epochs=2)
+    tune(config, say=lambda line: None, watch=watch)
+    assert shown == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(("count", "labels"), [(2, 2), (10, 10), (30, 10)])
+def test_every_curve_has_a_colour_of_its_own_and_the_legend_fits(count, labels, monkeypatch):
+    figures = []
+    monkeypatch.setattr(artifacts, "_as_png", lambda figure: figures.append(figure) or b"")
+    artifacts.as_sweep_curves(
+        {f"setting {i}": np.full([2, 3], i / count) for i in range(count)}, title=""
+    )
+    lines = figures[0].axes[0].lines
+    assert len({to_hex(line.get_color()) for line in lines}) == count
+    assert len(figures[0].legends[0].texts) == labels
 
 
 def test_a_dash_and_an_underscore_are_one():

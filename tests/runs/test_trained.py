@@ -1,7 +1,7 @@
 """What a run left, loaded again; and pictures, predicted from it.
 
-`FUNCNET_PICTURES=10000 pytest -n0 -rP tests/test_trained.py -k pictures_of` writes and predicts so
-many of MNIST's, and prints the accuracies.
+`FUNCNET_PICTURES=10000 pytest -n0 -rP tests/runs/test_trained.py -k pictures_of` predicts 10,000 of
+MNIST's pictures in each form, and prints the accuracies.
 """
 
 import json
@@ -19,9 +19,8 @@ import pytest
 from PIL import Image
 
 import funcnet as fn
-from funcnet.runs._run import run
+from funcnet.runs import TrainConfig, run
 from funcnet.runs._trained import load_config
-from funcnet.runs.config import TrainConfig
 
 PREDICT = str(pathlib.Path(__file__).parents[2] / "scripts" / "predict.py")
 PICTURES = int(os.environ.get("FUNCNET_PICTURES", "200"))
@@ -90,7 +89,9 @@ class TestLoadModel:
     def test_a_file_that_is_missing(self, file, digits_run, tmp_path):
         folder = shutil.copytree(digits_run, tmp_path / "run")
         (folder / file).unlink()
-        with pytest.raises(FileNotFoundError, match=rf"{file}: expected what a run leaves.*--out"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"{file}: expected a file that a run leaves.*--out"
+        ):
             fn.load_model(folder)
 
     @pytest.mark.parametrize(

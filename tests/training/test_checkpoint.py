@@ -1,6 +1,6 @@
 """A checkpoint gives back every bit, or says clearly why it can't."""
 
-import json
+import itertools
 import os
 import pathlib
 import subprocess
@@ -14,15 +14,16 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 
 import funcnet as fn
 from funcnet.training import _checkpoint as checkpoint
-from funcnet.training._step import init_state
+from funcnet.training import init_state
 
 DTYPES = [
     np.float32, np.float64, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, np.int8,
-    np.int32, np.int64, np.uint8, np.uint32, np.bool_, np.complex64,
+    np.int32, np.int64, np.uint8, np.uint32, np.bool_, np.complex64, np.complex128, ">f4",
 ]  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def test_a_record_comes_back(tmp_path):
 )  # fmt: skip
 def test_another_model_is_refused(like, message, tmp_path):
     checkpoint.save(tmp_path / "a", a_state(optax.sgd(0.1)))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(fn.UsageError, match=message):
         checkpoint.restore(tmp_path / "a", like())
 
 
@@ -145,93 +146,116 @@ def test_another_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "VERSION", 7)
     checkpoint.save(tmp_path / "a", jnp.zeros(2))
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"expected a checkpoint of version 1; got 7"):
+    with pytest.raises(fn.UsageError, match=r"expected a checkpoint of version 2; got 7"):
         checkpoint.restore(tmp_path / "a", jnp.zeros(2))
 
 
-def test_what_is_there_is_not_overwritten(tmp_path):
-    checkpoint.save(tmp_path / "a", jnp.ones(2))
-    with pytest.raises(FileExistsError, match="expected a folder that is not there yet"):
-        checkpoint.save(tmp_path / "a", jnp.zeros(2))
-    np.testing.assert_array_equal(checkpoint.restore(tmp_path / "a", jnp.zeros(2)), jnp.ones(2))
+def test_a_folder_of_the_old_layout_is_refused(tmp_path):
+    (tmp_path / "45").mkdir()
+    (tmp_path / "45" / "manifest.json").write_text("{}")
+    with pytest.raises(fn.UsageError, match="got a folder, which is how an earlier funcnet kept"):
+        checkpoint.restore(tmp_path / "45", jnp.zeros(2))
+    with pytest.raises(OSError, match="expected to save a checkpoint there; got: Is a directory"):
+        checkpoint.save(tmp_path / "45", jnp.zeros(2))
+    assert [path.name for path in tmp_path.rglob("*")] == ["45", "manifest.json"]
+
+
+def test_what_is_there_is_replaced(tmp_path):
+    checkpoint.save(tmp_path / "a", jnp.ones(3))
+    checkpoint.save(tmp_path / "a", jnp.zeros(2))
+    np.testing.assert_array_equal(checkpoint.restore(tmp_path / "a", jnp.ones(2)), jnp.zeros(2))
 
 
 def test_what_is_no_array_is_refused(tmp_path):
-    with pytest.raises(TypeError, match=r"\['a'\]: expected an array of numbers; got str"):
+    with pytest.raises(fn.UsageError, match=r"\['a'\]: expected an array of numbers; got str"):
         checkpoint.save(tmp_path / "a", {"a": "text"})
-    with pytest.raises(TypeError, match="got object"):
+    with pytest.raises(fn.UsageError, match="got object"):
         checkpoint.save(tmp_path / "a", {"a": object()})
     assert not list(tmp_path.iterdir())
 
 
 def test_nothing_to_restore(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a file of a checkpoint; got: No such"):
+    with pytest.raises(FileNotFoundError, match="a: expected a checkpoint; got: No such"):
         checkpoint.restore(tmp_path / "a", jnp.zeros(2))
 
 
-def test_no_file_is_a_pickle(tmp_path):
-    checkpoint.save(tmp_path / "a", a_state(optax.adam(0.1)))
-    for file in filter(pathlib.Path.is_file, (tmp_path / "a").rglob("*")):
-        content = file.read_bytes()
-        assert not content.startswith(b"\x80")  # pickle's first byte, from protocol 2
-        assert file.name != "manifest.json" or json.loads(content.splitlines()[0])
-
-
-def test_200_flips_and_cuts_are_all_found(tmp_path):
-    """At places drawn over all files, each as likely as its size, and in each small file."""
-    state = a_state(optax.adam(0.1))
+def test_the_file_is_a_safetensors_file_that_other_readers_take(tmp_path):
+    state = {"w": np.arange(3.0), "half": jnp.ones(2, jnp.bfloat16)}
     checkpoint.save(tmp_path / "a", state)
-    files = sorted(filter(pathlib.Path.is_file, (tmp_path / "a").rglob("*")))
-    sizes = np.array([file.stat().st_size for file in files])
-    rng = np.random.default_rng(0)
-    places = [*(rng.choice(len(files), p=sizes / sizes.sum()) for _ in range(200 - len(files)))]
-    found = 0
-    for index in [*range(len(files)), *places]:
-        file, size = files[index], sizes[index]
-        whole, at = file.read_bytes(), int(rng.integers(size)) if size else 0
-        bit = bytes([whole[at] ^ 1 << int(rng.integers(8))]) if size else b"\0"
-        damaged = whole[:at] + (bit + whole[at + 1 :] if rng.integers(2) or not size else b"")
-        file.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"damaged") as error:
-            checkpoint.restore(tmp_path / "a", state)
+    arrays = safetensors.numpy.load_file(tmp_path / "a")
+    np.testing.assert_array_equal(arrays["['w']"], state["w"])
+    assert arrays["['half']"].tobytes() == np.asarray(state["half"]).tobytes()
+
+
+def test_the_same_tree_gives_the_same_bytes(tmp_path):
+    for name in "ab":
+        checkpoint.save(tmp_path / name, a_state(optax.adam(0.1)), record={"epochs": 3})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_file_of_a_different_kind_is_no_checkpoint(tmp_path):
+    safetensors.numpy.save_file({"w": np.zeros(2)}, tmp_path / "params")
+    (tmp_path / "empty").write_bytes(b"")
+    for name in ("params", "empty"):
+        with pytest.raises(fn.UsageError, match=f"{name}: expected a checkpoint with the bytes"):
+            checkpoint.read_record(tmp_path / name)
+
+
+def test_every_flip_in_the_head_and_200_flips_and_cuts_are_all_found(tmp_path):
+    """Each byte of the header in turn; then bits and ends drawn over the whole file."""
+    file, state = tmp_path / "a", a_state(optax.adam(0.1))
+    checkpoint.save(file, state, record={"text": "é", "loss": 0.1})
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    header = 8 + int.from_bytes(whole[:8], "little")
+    flips = [*range(header), *rng.integers(len(whole), size=100)]
+    damaged = [
+        whole[:at] + bytes([whole[at] ^ 1 << int(rng.integers(8))]) + whole[at + 1 :]
+        for at in flips
+    ]
+    cuts = [0, 7, header, len(whole) - 1, *rng.integers(len(whole), size=96)]
+    damaged += [whole[:at] for at in cuts] + [whole + b"\0"]
+    for content in damaged:
+        file.write_bytes(content)
+        with pytest.raises(fn.UsageError, match=r"damaged") as error:
+            checkpoint.verify(file)
         assert str(file) in str(error.value)
-        file.write_bytes(whole)
-        found += 1
-    assert found == 200
-    assert bits(checkpoint.restore(tmp_path / "a", state)) == bits(state)
+    assert len(damaged) == header + 201
+    with pytest.raises(fn.UsageError, match="damaged"):
+        checkpoint.restore(file, state)
+    with pytest.raises(fn.UsageError, match="damaged"):
+        checkpoint.read_record(file)
+    file.write_bytes(whole)
+    assert bits(checkpoint.restore(file, state)) == bits(state)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "leaves.json", "arrays/_METADATA"])
-def test_a_missing_file_is_named(name, tmp_path):
-    checkpoint.save(tmp_path / "a", jnp.zeros(2))
-    (tmp_path / "a" / name).unlink()
-    with pytest.raises(FileNotFoundError, match=name):
-        checkpoint.restore(tmp_path / "a", jnp.zeros(2))
+CALLS = ["os.fsync", "os.replace", "os.open", "pathlib.Path.write_bytes"]
 
 
-CALLS = ["os.fsync", "os.rename", "os.open", "pathlib.Path.write_bytes", "tempfile.mkdtemp"]
+def owner_of(name):
+    module, _, function = name.rpartition(".")
+    return pathlib.Path if module == "pathlib.Path" else sys.modules[module], function
 
 
-def calls_of_a_save(name, folder, monkeypatch):
+def calls_of_a_save(name, folder):
     """How many times saving calls a function of the system."""
     counted = []
-    target = pytest.MonkeyPatch.context()
-    with target as patch:
-        module, _, function = name.rpartition(".")
-        owner = pathlib.Path if module == "pathlib.Path" else sys.modules[module]
-        original = getattr(owner, function)
+    owner, function = owner_of(name)
+    original = getattr(owner, function)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, function, lambda *a, **k: counted.append(a) or original(*a, **k))
         checkpoint.save(folder / "counted", jnp.zeros(2))
-    return owner, function, original, len(counted)
+    return len(counted)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_write_that_fails_leaves_what_was_there(name, tmp_path, monkeypatch):
-    """Every call in turn, the first to the last, finds the disk full."""
-    owner, function, original, count = calls_of_a_save(name, tmp_path, monkeypatch)
-    checkpoint.save(tmp_path / "old", jnp.ones(2))
+def test_a_write_that_fails_leaves_what_was_there(name, tmp_path):
+    """Every call in turn, the first to the last, finds the disk full; `new` is there, or is not."""
+    count, (owner, function) = calls_of_a_save(name, tmp_path), owner_of(name)
+    original = getattr(owner, function)
     assert count > 0
-    for failing in range(count):
+    for failing, there in itertools.product(range(count), [(), ("new",)]):
+        for path in there:
+            checkpoint.save(tmp_path / path, jnp.ones(2))
         calls = iter(range(count))
 
         def fail(*args, calls=calls, failing=failing, **options):
@@ -243,11 +267,13 @@ def test_a_write_that_fails_leaves_what_was_there(name, tmp_path, monkeypatch):
             patch.setattr(owner, function, fail)
             with pytest.raises(OSError, match=r"new: expected to save.*got: No space left on dev"):
                 checkpoint.save(tmp_path / "new", jnp.zeros(2))
-        assert sorted(os.listdir(tmp_path)) in (["counted", "old"], ["counted", "new", "old"])
-        if (tmp_path / "new").exists():  # only the parent's list of names did not reach the disk
-            checkpoint.verify(tmp_path / "new")
+        left = {path.name for path in tmp_path.iterdir()} - {"counted"}
+        if left > {*there}:  # only the parent's list of names did not reach the disk
             assert failing == count - 1
-        checkpoint.verify(tmp_path / "old")
+        assert left in ({*there}, {"new"})
+        for path in left:  # the old one or the new one, whole
+            assert checkpoint.restore(tmp_path / path, jnp.zeros(2)).tolist() in ([0, 0], [1, 1])
+            (tmp_path / path).unlink()
 
 
 FILL = """

@@ -9,12 +9,14 @@ import optax
 import pytest
 from hypothesis import given, settings
 
+import funcnet as fn
 from funcnet import Examples, losses, models
-from funcnet.training._evaluation import Evaluation, is_correct
-from funcnet.training._step import (
+from funcnet.training import (
+    Evaluation,
     epoch_order,
     evaluate,
     init_state,
+    is_correct,
     make_gradient_step,
     make_train_epoch,
     make_train_step,
@@ -131,10 +133,10 @@ def test_shuffled_examples_are_those_of_an_index(place):
 
 def test_shuffled_examples_are_those_there_are():
     with pytest.raises(
-        IndexError, match="order: expected indices of 5 examples; got some from 1 to 5"
+        fn.UsageError, match="order: expected indices of 5 examples; got some from 1 to 5"
     ):
         shuffled(examples(5), np.array([1, 5]))
-    with pytest.raises(ValueError, match="one target for each input, and some; got 5 inputs and 4"):
+    with pytest.raises(fn.UsageError, match="one target per input, and some; got 5 inputs and 4"):
         shuffled(examples(5)._replace(targets=np.zeros(4)), np.array([1, 2]))
 
 
@@ -230,18 +232,18 @@ def test_an_evaluation_by_the_same_functions_compiles_once():
 def test_a_batch_of_nothing_is_refused(batch_size):
     state, data = first_state(optax.sgd(0.1)), examples(6)
     train_epoch = make_train_epoch(make_train_step(MODEL.apply, LOSS, optax.sgd(0.1)))
-    with pytest.raises(ValueError, match="batch_size: expected a positive integer; got"):
+    with pytest.raises(fn.UsageError, match="batch_size: expected a positive integer; got"):
         train_epoch(state, data, batch_size=batch_size)
-    with pytest.raises(ValueError, match="batch_size: expected a positive integer; got"):
+    with pytest.raises(fn.UsageError, match="batch_size: expected a positive integer; got"):
         evaluate(MODEL.apply, LOSS, state.params, data, batch_size=batch_size)
 
 
 def test_inputs_without_targets_are_refused():
     data = examples(6)._replace(targets=np.zeros(5, np.int32))
     params = MODEL.init(jax.random.key(0))
-    with pytest.raises(ValueError, match=r"examples: .*got 6 inputs and 5 targets"):
+    with pytest.raises(fn.UsageError, match=r"examples: .*got 6 inputs and 5 targets"):
         evaluate(MODEL.apply, LOSS, params, data)
-    with pytest.raises(ValueError, match=r"examples: .*got 0 inputs and 0 targets"):
+    with pytest.raises(fn.UsageError, match=r"examples: .*got 0 inputs and 0 targets"):
         evaluate(MODEL.apply, LOSS, params, examples(0))
 
 

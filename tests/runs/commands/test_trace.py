@@ -1,4 +1,4 @@
-"""scripts/trace_graph.py: examples, files, a user's own function, and errors in one line."""
+"""The command `trace`: examples, files, a user's own function, and errors in one line."""
 
 import json
 import os
@@ -12,7 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
+from funcnet.runs.commands import trace
+from funcnet.runs.commands.trace import EXAMPLES
+
+SCRIPT = str(pathlib.Path(__file__).parents[3] / "scripts" / "trace_graph.py")
 
 MINE = """
 import jax
@@ -50,7 +53,7 @@ def test_the_file_is_whole_where_nobody_reads_the_output(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "trace_graph.py"), "--out", str(out)],
+        [sys.executable, SCRIPT, "--out", str(out)],
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=writing,
         check=False,
@@ -62,7 +65,7 @@ def test_the_file_is_whole_where_nobody_reads_the_output(tmp_path):
 
 def test_an_output_that_cannot_hold_every_character():
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "trace_graph.py")],
+        [sys.executable, SCRIPT],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=True,
@@ -82,16 +85,14 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def run(folder, monkeypatch, capsys):
     """Runs the script in the folder, in this process: exit code, what it printed and reported."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")  # leaves this process as it is
-    import trace_graph
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trace_graph.py", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["funcnet trace", *map(str, arguments)])
         try:
-            trace_graph.run_program(trace_graph.Options, trace_graph.main)
+            trace.command()
         except SystemExit as end:
             return end.code, *capsys.readouterr()
         return 0, *capsys.readouterr()
@@ -141,8 +142,6 @@ def test_each_output_holds_the_graph(run, tmp_path, suffix):
 def test_each_example_has_the_gradient_of_jax(run, tmp_path, example):
     code, printed, errors = run("--example", example, "--out", tmp_path / "x.json")
     assert (code, errors) == (0, "")
-    from graph_examples import EXAMPLES
-
     function, args = EXAMPLES[example]()
     nodes = {node["name"]: node for node in json.loads((tmp_path / "x.json").read_text())["nodes"]}
     cost, grads = jax.value_and_grad(function)(*args)
@@ -221,7 +220,7 @@ def test_bad_input_is_one_line(run, folder, command):
 
 
 def test_from_the_command_line(folder, tmp_path):
-    command = [sys.executable, SCRIPTS / "trace_graph.py", "--function", "mine:cost", "--args"]
+    command = [sys.executable, SCRIPT, "--function", "mine:cost", "--args"]
     out = ["--out", tmp_path / "x.html"]
     done = subprocess.run([*command, "(2.0, [1.0, 2.0])", *out], cwd=folder, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,4 +1,4 @@
-"""A call that is written on the command line: `package.module:name` and `'(1.0, [2.0, 3.0])'`."""
+"""A call on the command line: `package.module:name` and `'(1.0, [2.0, 3.0])'`."""
 
 import ast
 import importlib
@@ -10,37 +10,39 @@ from typing import Any
 
 import numpy as np
 
-from funcnet.base import did_you_mean
+from funcnet.base import UsageError, did_you_mean
 
 
 def load_function(path: str) -> Callable[..., Any]:
-    """The function that `package.module:name` names; modules of the working directory are found.
+    """Return the function `package.module:name`. The working directory is searched first.
 
     Raises:
-      ValueError: there is no such module, it fails when it is imported, or has no such function.
+      UsageError: there is no such module or function, or the module fails when it is imported.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise ValueError(f"--function: expected package.module:name; got {path!r}.")
+        raise UsageError(f"function: expected package.module:name; got {path!r}.")
     sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module does
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise ValueError(f"--function: cannot import {module_name}: {reason}.") from error
+    except Exception as error:  # a user's module may raise anything
+        raise UsageError(f"function: cannot import {module_name}: {_reason(error)}.") from error
     if not callable(getattr(module, name, None)):
         hint = did_you_mean(name, [key for key, value in vars(module).items() if callable(value)])
-        raise ValueError(f"--function: {module_name} has no function {name!r}.{hint}")
+        raise UsageError(f"function: {module_name} has no function {name!r}.{hint}")
     return getattr(module, name)
 
 
 def parse_arguments(text: str) -> tuple[Any, ...]:
-    """Arguments written in Python or JSON: a tuple or list of them, or the only one.
+    """Return arguments that are written in Python or JSON: a tuple or list of them, or one alone.
 
-    A list of numbers inside of them is an array: `([1.0, 2.0],)` is one, `[1.0, 2.0]` two numbers.
+    A list of numbers inside of them is an array.
+
+    >>> parse_arguments("([1.0, 2.0],)"), parse_arguments("[1.0, 2.0]")
+    ((array([1., 2.]),), (1.0, 2.0))
 
     Raises:
-      ValueError: it is neither, or a list is no array.
+      UsageError: the text is neither Python nor JSON, or a list is no array.
     """
     for read in (ast.literal_eval, json.loads):
         try:
@@ -48,7 +50,7 @@ def parse_arguments(text: str) -> tuple[Any, ...]:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return tuple(map(_with_arrays, value if isinstance(value, tuple | list) else [value]))
-    raise ValueError(f"--args: expected Python or JSON, as '(1.0, [2.0, 3.0])'; got {text!r}.")
+    raise UsageError(f"args: expected Python or JSON, as '(1.0, [2.0, 3.0])'; got {text!r}.")
 
 
 def _with_arrays(value: Any) -> Any:
@@ -63,32 +65,28 @@ def _array(numbers: list[Any]) -> np.ndarray:
     try:
         array = np.array(numbers)
     except ValueError as error:
-        raise ValueError(f"--args: expected rows of one length; got {numbers}.") from error
+        raise UsageError(f"args: expected rows of one length; got {numbers}.") from error
     if array.dtype.kind not in "biufc":
-        raise ValueError(f"--args: expected a list of numbers; got {numbers}.")
+        raise UsageError(f"args: expected a list of numbers; got {numbers}.")
     return array
 
 
-def run_call(call: Callable[..., Any], function: Callable[..., Any], args: Sequence[Any]) -> Any:
-    """`call(*args)`, where an error of the user's function is told in one line.
-
-    Args:
-      call: what is done with the function: `fn.trace(function)`.
-      function: the user's.
-      args: its arguments.
+def call(
+    transform: Callable[..., Callable[..., Any]], function: Callable[..., Any], args: Sequence[Any]
+) -> Any:
+    """Return `transform(function)(*args)`, and tell an error of the function in one line.
 
     Raises:
-      ValueError: the arguments don't fit the function's signature, or the function fails.
+      UsageError: the arguments don't fit the function's signature, or the function fails.
     """
     _check_signature(function, args)
     try:
-        return call(*args)
+        return transform(function)(*args)
     except Exception as error:
         notes = getattr(error, "__notes__", ())
-        if not notes:  # not the user's function, but a message of funcnet's
+        if not notes:  # the error does not come from the user's function
             raise
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise ValueError(f"--function: {reason.rstrip('.')}. {notes[-1]}") from error
+        raise UsageError(f"function: {_reason(error).rstrip('.')}. {notes[-1]}") from error
 
 
 def _check_signature(function: Callable[..., Any], args: Sequence[Any]) -> None:
@@ -99,14 +97,14 @@ def _check_signature(function: Callable[..., Any], args: Sequence[Any]) -> None:
     try:
         _ = signature.bind(*args)
     except TypeError as error:
-        raise ValueError(
-            f"--args: expected arguments for {getattr(function, '__name__', 'it')}{signature}: "
+        raise UsageError(
+            f"args: expected arguments for {getattr(function, '__name__', 'it')}{signature}: "
             f"{error}; got {len(args)}.{_one_array(signature, args)}"
         ) from error
 
 
 def _one_array(signature: inspect.Signature, args: Sequence[Any]) -> str:
-    """What to write if the numbers of one array were taken for arguments."""
+    """Return what to write if the numbers of one array were taken for arguments."""
     try:
         _ = signature.bind(args)
     except TypeError:
@@ -115,5 +113,5 @@ def _one_array(signature: inspect.Signature, args: Sequence[Any]) -> str:
     return f" For one array write '({array},)': the outermost brackets hold the arguments."
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "no message")
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message')}"

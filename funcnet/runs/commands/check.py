@@ -1,0 +1,261 @@
+"""The command `check`: every gradient of funcnet, by three roads.
+
+The gradients that are derived by hand (`chain_rule`), `jax.grad`, and numerical differentiation
+are compared. The cases are every activation, every loss, and every model with each of its losses
+and activations, in float64 and in float32, on a random batch and on a batch of real data.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from funcnet import chain_rule, data, models
+from funcnet._files import write_whole
+from funcnet.activations import ACTIVATIONS
+from funcnet.base import Model, UsageError, to_float
+from funcnet.gradcheck import GradientReport, check_gradients
+from funcnet.losses import LOSSES
+from funcnet.runs import _artifacts as artifacts
+from funcnet.runs._console import check_out, run_program, watch_count
+
+TOLERANCES = {"float64": 1e-9, "float32": 1e-4}
+"""How far two roads may be apart, relative to the largest gradient of a leaf."""
+HIDDEN = (16, 12)  # units of the hidden layers of the perceptrons
+CLASSES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Check every gradient of funcnet by hand, by jax.grad, and numerically."""
+
+    dataset: str = "digits"
+    """The data set of the real batch: digits, mnist, or any other that `train` takes."""
+    manual_dir: Path | None = None
+    """A folder with the original files of the data set, for a machine without a network."""
+    data_dir: Path | None = None
+    """Where prepared data are kept."""
+    batch_size: int = 8
+    """Examples per batch."""
+    seed: int = 0
+    """The seed of the parameters, of the random batch, and of the checker's directions."""
+    out: Path | None = None
+    """A .json file for the table and the record of every leaf."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Inputs with one class each; `name` says where they come from."""
+
+    name: str
+    inputs: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """A function of one argument, its gradient by hand, and the argument."""
+
+    name: str
+    batch: str
+    dtype: str
+    function: Callable[[Any], Any]
+    hand: Callable[[Any], Any]
+    argument: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A case, its largest relative error, and its verdict."""
+
+    case: Case
+    error: float
+    verdict: str
+    report: GradientReport
+
+
+def command() -> None:
+    """Read the command line and check."""
+    run_program(Options, main)
+
+
+def main(options: Options) -> None:
+    """Check, print the table, and fail unless every verdict is "pass"."""
+    if options.batch_size < 1:
+        raise UsageError(f"batch_size: expected at least 1; got {options.batch_size}.")
+    check_out(options.out, [".json"])
+    batches = load_batches(options)
+    rows = []
+    for dtype in TOLERANCES:
+        with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("float32"):
+            todo = watch_count(list(all_cases(batches, options.seed, dtype)), f"cases in {dtype}")
+            rows += [check(case, options.seed) for case in todo]
+    failed = [row for row in rows if row.verdict != "pass"]
+    print(as_table(rows), f"{len(rows) - len(failed)} of {len(rows)} pass", sep="\n")
+    if options.out is not None:
+        write_whole(options.out, as_json(rows, options))
+    if failed:
+        reports = "\n".join(f"{row.case.name}, {row.case.dtype}: {row.report}" for row in failed)
+        sys.exit(f"error: expected every gradient to pass; these do not:\n{reports}")
+
+
+def load_batches(options: Options) -> list[Batch]:
+    """Return the first examples of the data set, and random numbers of the same shape."""
+    n = options.batch_size
+    dataset = data.load(options.dataset, data_dir=options.data_dir, manual_dir=options.manual_dir)
+    inputs, labels = (np.asarray(array)[:n] for array in dataset.train)
+    rng = np.random.default_rng(options.seed)
+    x, y = rng.uniform(size=inputs.shape), rng.integers(CLASSES, size=len(labels))
+    return [
+        Batch(name="random", inputs=x, labels=y),
+        Batch(name=options.dataset, inputs=inputs, labels=labels),
+    ]
+
+
+def all_cases(batches: Sequence[Batch], seed: int, dtype: str) -> Iterator[Case]:
+    """Return every case in one dtype."""
+    batch_size = len(batches[0].labels)
+    yield from activation_cases(batch_size, seed, dtype)
+    yield from loss_cases(batch_size, seed, dtype)
+    for batch in batches:
+        yield from model_cases(batch, seed, dtype)
+
+
+def activation_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
+    """Return a case per activation g: `Σ g(x)` of normal x, whose gradient is `g'(x)`."""
+    x = _normal([batch_size, 2, 8], seed, dtype)
+    for name, g in ACTIVATIONS.items():
+        yield Case(
+            name=name,
+            batch="random",
+            dtype=dtype,
+            function=lambda x, g=g: jnp.sum(g(x)),
+            hand=chain_rule.DERIVATIVES[name],
+            argument=x,
+        )
+
+
+def loss_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
+    """Return a case per loss: its sum over the examples, with respect to normal logits."""
+    rng = np.random.default_rng(seed)
+    for name, loss in LOSSES.items():
+        classes = [CLASSES] if name.startswith("softmax") else []
+        y = jnp.asarray(rng.integers(CLASSES if classes else 2, size=batch_size))
+        y = y.astype(dtype) if name == "squared_error" else y
+        gradient = chain_rule.LOSS_GRADIENTS[name]
+        yield Case(
+            name=name,
+            batch="random",
+            dtype=dtype,
+            function=lambda z, loss=loss, y=y: jnp.sum(loss(z, y)),
+            hand=lambda z, gradient=gradient, y=y: gradient(z, y),
+            argument=_normal([batch_size, *classes], seed, dtype),
+        )
+
+
+def model_cases(batch: Batch, seed: int, dtype: str) -> Iterator[Case]:
+    """Return a case per model, loss and activation: the mean loss of the parameters."""
+    x = to_float(batch.inputs, dtype).astype(dtype)
+    for constructor, activation, model in _models(x.shape[-1]):
+        y = _targets(constructor, batch.labels, dtype)
+        params = jax.tree.map(lambda p: p.astype(dtype), model.init(jax.random.key(seed)))
+        for loss in models.FITTING_LOSSES[constructor].values():
+            by_hand = chain_rule.value_and_gradient(
+                constructor, loss, activation=activation or "relu"
+            )
+            yield Case(
+                name=f"{constructor}{activation and f' {activation}'}, {loss}",
+                batch=batch.name,
+                dtype=dtype,
+                function=lambda params, loss=loss, model=model, y=y: jnp.mean(
+                    LOSSES[loss](model.apply(params, x), y)
+                ),
+                hand=lambda params, by_hand=by_hand, y=y: by_hand(params, x, y)[1],
+                argument=params,
+            )
+
+
+def _models(features: int) -> Iterator[tuple[str, str, Model]]:
+    """Return every model, with its constructor and its activation, if it has one."""
+    yield "linear", "", models.linear(features, CLASSES)
+    yield "logistic_regression", "", models.logistic_regression(features)
+    yield "softmax_regression", "", models.softmax_regression(features, CLASSES)
+    for name in ACTIVATIONS:
+        yield "mlp", name, models.mlp([features, *HIDDEN, CLASSES], activation=name)
+
+
+def _normal(shape: Sequence[int], seed: int, dtype: str) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape, scale=3).astype(dtype))
+
+
+def _targets(constructor: str, labels: np.ndarray, dtype: str) -> jax.Array:
+    """Return what a model is held to: classes, 1 where the class is 0, or one-hot numbers."""
+    if constructor == "linear":
+        return jax.nn.one_hot(labels, CLASSES, dtype=dtype)
+    return jnp.asarray(labels == 0 if constructor == "logistic_regression" else labels, int)
+
+
+def check(case: Case, seed: int) -> Row:
+    """Return the checker's verdict on a case; it fails too if the roads are too far apart."""
+    tolerance = TOLERANCES[case.dtype]
+    largest = max(float(jnp.max(abs(leaf))) for leaf in jax.tree.leaves(case.hand(case.argument)))
+    report = check_gradients(
+        case.function,
+        case.argument,
+        hand=case.hand,
+        seed=seed,
+        rtol=tolerance,
+        atol=tolerance * largest,
+    )
+    too_far = report.verdict == "pass" and not report.error <= tolerance
+    verdict = "fail" if too_far else report.verdict
+    return Row(case=case, error=report.error, verdict=verdict, report=report)
+
+
+def as_table(rows: Sequence[Row]) -> str:
+    """Return a line per case, with the largest relative error in both dtypes side by side."""
+    header = "".join(f"  {dtype:>8}  verdict  " for dtype in TOLERANCES)
+    lines = {("hand = jax.grad = numerical", "batch"): header}
+    for row in rows:
+        line = lines.setdefault((row.case.name, row.case.batch), "")
+        lines[row.case.name, row.case.batch] = f"{line}  {row.error:8.1e}  {row.verdict:<9}"
+    return "\n".join(
+        f"{name:<42}  {batch:<8}{cells}".rstrip() for (name, batch), cells in lines.items()
+    )
+
+
+def as_json(rows: Sequence[Row], options: Options) -> bytes:
+    """Return the rows with the record of every leaf, and what they were computed with."""
+    report = {
+        "jax_version": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "seed": options.seed,
+        "batch_size": options.batch_size,
+        "tolerances": TOLERANCES,
+        "rows": list(map(_record, rows)),
+    }
+    return artifacts.as_json(report, indent=1)
+
+
+def _record(row: Row) -> dict[str, Any]:
+    leaves = [
+        {
+            **leaf._asdict(),
+            "dtype": str(leaf.dtype),
+            "findings": [*map(dataclasses.asdict, leaf.findings)],
+        }
+        for leaf in row.report.leaves
+    ]
+    return {
+        "name": row.case.name,
+        "batch": row.case.batch,
+        "dtype": row.case.dtype,
+        "error": row.error,
+        "verdict": row.verdict,
+        "report": {"leaves": leaves, "remarks": row.report.remarks},
+    }

@@ -1,0 +1,49 @@
+"""The command `predict`: the digits that pictures show."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from funcnet.base import UsageError
+from funcnet.runs import _pictures as pictures
+from funcnet.runs._console import run_program
+from funcnet.runs._trained import class_probabilities, load_config, load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Say which digits pictures show: every class with its probability, the likeliest first."""
+
+    run: tyro.conf.Positional[Path]
+    """The folder that a run on mnist or digits left, its --out."""
+    pictures: tyro.conf.Positional[tuple[Path, ...]]
+    """Files with one digit each: PNG, JPEG, or any other format that Pillow reads. The digit may
+    have any size, and be dark on light or light on dark."""
+
+
+def command() -> None:
+    """Read the command line and predict."""
+    run_program(Options, main)
+
+
+def main(options: Options) -> None:
+    """Load, prepare, predict, and print one line per picture."""
+    config = load_config(options.run)
+    if config.dataset not in pictures.PREPARATIONS:
+        raise UsageError(
+            f"{options.run}: expected a run on {' or '.join(pictures.PREPARATIONS)}, whose "
+            f"pictures can be prepared; it is one on {config.dataset}. In Python, fn.load_model "
+            "loads any."
+        )
+    if not options.pictures:
+        raise UsageError("pictures: expected one file or more; got none.")
+    prepare = pictures.PREPARATIONS[config.dataset]
+    inputs = np.stack([prepare(pictures.read(path)).ravel() for path in options.pictures])
+    model, params = load_model(options.run)
+    classes = class_probabilities(config, model.apply(params, inputs))
+    rows = np.stack(list(classes.values()), axis=-1)
+    for path, row in zip(options.pictures, rows, strict=True):
+        ranked = sorted(zip(row, classes, strict=True), reverse=True)
+        print(f"{path}: {', '.join(f'{name} {p:.4f}' for p, name in ranked)}")

@@ -1,0 +1,190 @@
+"""An epoch: its steps as one compiled scan, and the order of its examples.
+
+    order = epoch_order(seed=0, epoch=3, num_examples=60_000)
+    state, info = train_epoch(state, shuffled(examples, order), batch_size=128)
+
+A long epoch is cut into segments, so that a run can be saved and stopped within it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Int
+
+from funcnet.base import Examples, UsageError
+from funcnet.training._step import State, StepInfo, TrainStep
+
+TrainEpoch: TypeAlias = jax.stages.Wrapped
+"""`train_epoch(state, examples, *, batch_size) -> (state, info)`."""
+
+LONGEST = 50_000_000_000
+"""Products of a parameter and an example in one segment, at most: one or two seconds of a CPU."""
+
+STEP_COST = 100_000
+"""The cost of a step apart from its products, in the same unit."""
+
+ALIGNMENT = 64
+"""In bytes. JAX takes an array of NumPy that begins at a multiple of it without copying it."""
+
+
+def make_train_epoch(step: TrainStep) -> TrainEpoch:
+    """Return an epoch as one compiled program, over examples in the order in which they lie.
+
+    Args:
+      step: a step as `make_train_step` returns it.
+
+    Returns:
+      `train_epoch(state, examples, *, batch_size) -> (state, info)`: one step on the first
+      `batch_size` examples, one on the next, and so on. If `batch_size` does not divide the number
+      of examples, the last step takes the examples that are left, within the same program.
+      `info.loss` holds each step's loss.
+
+    >>> from funcnet import losses, models
+    >>> import optax
+    >>> from funcnet.training import init_state, make_train_step
+    >>> model = models.linear(num_features=1, num_outputs=1)
+    >>> loss = lambda predictions, y: losses.squared_error(predictions[:, 0], y)
+    >>> sgd = optax.sgd(0.1)
+    >>> train_epoch = make_train_epoch(make_train_step(model.apply, loss, sgd))
+    >>> x = np.linspace(-1, 1, 50, dtype=np.float32)
+    >>> examples = Examples(inputs=x[:, None], targets=3 * x + 1)
+    >>> state = init_state(model.init(jax.random.key(0)), sgd)
+    >>> for epoch in range(20):
+    ...     order = epoch_order(seed=0, epoch=epoch, num_examples=50)
+    ...     state, info = train_epoch(state, shuffled(examples, order), batch_size=8)
+    >>> print(f"{state.params.weight.item():.3f} x + {state.params.bias.item():.3f}")
+    3.000 x + 1.000
+    >>> info.loss.shape  # 6 batches of 8, and one of the 2 that are left
+    (7,)
+    """
+
+    def train_epoch(state: State, examples: Examples, *, batch_size: int) -> tuple[State, StepInfo]:
+        def step_on(state: State, start: Array) -> tuple[State, StepInfo]:
+            return step(state, jax.tree.map(lambda a: slice_of(a, start, batch_size), on_device))
+
+        check_examples(examples, batch_size)
+        on_device = jax.tree.map(jnp.asarray, examples)
+        batch_size = min(batch_size, len(examples.targets))
+        num_full, rest = divmod(len(examples.targets), batch_size)
+        state, info = jax.lax.scan(step_on, state, batch_size * jnp.arange(num_full))
+        if not rest:
+            return state, info
+        state, last = step(state, jax.tree.map(lambda a: a[-rest:], on_device))
+        return state, StepInfo(loss=jnp.concatenate([info.loss, last.loss[None]]))
+
+    slice_of = jax.lax.dynamic_slice_in_dim
+    return jax.jit(train_epoch, static_argnames="batch_size")
+
+
+def compile_segments(
+    train_epoch: TrainEpoch, state: State, examples: Examples, *, batch_size: int, segment: int
+) -> Callable[[State, Examples], tuple[State, StepInfo]]:
+    """Compile `Task.train` ahead of its first call: for whole segments, and for a shorter last one.
+
+    Args:
+      train_epoch: an epoch as `make_train_epoch` returns it.
+      state: the state, or its shapes and dtypes.
+      examples: the examples of an epoch, or their shapes and dtypes.
+      batch_size: examples per step.
+      segment: examples per segment.
+    """
+    count = len(examples.targets)
+    compiled = {
+        size: train_epoch.lower(
+            state, jax.tree.map(lambda a, size=size: a[:size], examples), batch_size=batch_size
+        ).compile()
+        for size in {min(segment, count), count % segment} - {0}
+    }
+    return lambda state, examples: compiled[len(examples.targets)](state, examples)
+
+
+def segment_size(*, num_examples: int, batch_size: int, num_params: int) -> int:
+    """Return how many examples one call learns from: all, or an equal share of a long epoch.
+
+    A run can be stopped and saved between two calls. The size is a function of the arguments alone,
+    so a run that was interrupted makes the same calls as one that was not.
+
+    >>> segment_size(num_examples=60_000, batch_size=128, num_params=101_770)  # MNIST, an mlp
+    60032
+    >>> segment_size(num_examples=60_000, batch_size=128, num_params=10_000_000)
+    4736
+    """
+    num_steps = math.ceil(num_examples / batch_size)
+    cost = num_examples * num_params + num_steps * STEP_COST
+    num_segments = min(math.ceil(cost / LONGEST), num_steps)
+    return math.ceil(num_steps / num_segments) * batch_size
+
+
+def epoch_order(*, seed: int, epoch: int, num_examples: int) -> Int[np.ndarray, "examples"]:
+    """Return the order of the examples in an epoch: a permutation.
+
+    It is a function of the arguments alone, and it is drawn on the host: `jax.random.permutation`
+    sorts, which takes a CPU as long for 60,000 examples as half an epoch of softmax regression.
+
+    >>> epoch_order(seed=0, epoch=1, num_examples=5)
+    array([1, 4, 3, 0, 2], dtype=int32)
+    """
+    generator = np.random.default_rng([seed, epoch])
+    return generator.permutation(num_examples).astype(np.int32)
+
+
+def shuffled(examples: Examples, order: Int[ArrayLike, "order"]) -> Examples:
+    """Return `examples[order]`: arrays of NumPy on the host, arrays of JAX on their device.
+
+    A loop can put the next epoch's examples in order while the device works on the last ones. A CPU
+    is slow at gathering scattered rows within each compiled step; NumPy copies whole rows.
+
+    >>> shuffled(Examples(inputs=np.eye(2), targets=np.array([3, 4])), np.array([1, 0])).targets
+    array([4, 3])
+
+    Raises:
+      UsageError: there are no examples, there are not as many inputs as targets, or the order names
+        an example that does not exist.
+    """
+    check_examples(examples)
+    count, indices = len(examples.targets), np.asarray(order)
+    if indices.size and not -count <= indices.min() <= indices.max() < count:
+        raise UsageError(
+            f"order: expected indices of {count} examples; "
+            f"got some from {indices.min()} to {indices.max()}."
+        )
+    return jax.tree.map(
+        lambda a: a[indices] if isinstance(a, jax.Array) else _take(a, indices), examples
+    )
+
+
+def _take(array: np.ndarray, rows: Int[np.ndarray, "rows"]) -> np.ndarray:
+    """Return `array[rows]`, aligned."""
+    shape = (len(rows), *array.shape[1:])
+    num_bytes = math.prod(shape) * array.itemsize
+    memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    taken = memory[start : start + num_bytes].view(array.dtype).reshape(shape)
+    return np.take(array, rows, axis=0, out=taken, mode="wrap")  # "raise" would copy twice
+
+
+def check_examples(examples: Examples, batch_size: int = 1, *, name: str = "examples") -> None:
+    """Refuse examples that no model can learn from in batches of this size.
+
+    >>> check_examples(Examples(inputs=np.eye(3), targets=np.zeros(2)))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    funcnet.UsageError: examples: expected one target per input, and some; got 3 ...
+
+    Raises:
+      UsageError: there are none, there are not as many inputs as targets, or the size is not
+        positive.
+    """
+    num_inputs, num_targets = len(examples.inputs), len(examples.targets)
+    if num_inputs != num_targets or not num_inputs:
+        raise UsageError(
+            f"{name}: expected one target per input, and some; "
+            f"got {num_inputs} inputs and {num_targets} targets."
+        )
+    if batch_size < 1:
+        raise UsageError(f"batch_size: expected a positive integer; got {batch_size}.")
