@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 import funcnet as fn
 from funcnet.runs import DivergenceError, Stopped, TrainConfig, stored_config, tune
 from funcnet.runs import _artifacts as artifacts
-from funcnet.runs._sweep import as_table, group_by_setting, is_finite_model, parse_sweep
+from funcnet.runs._sweep import as_table, is_finite_model, parse_sweep
 from funcnet.training import is_finite, sweep
 
 
@@ -85,7 +85,7 @@ def test_the_table_counts_models_that_diverged_and_leaves_them_out_of_the_mean()
         validation_accuracy=jnp.array([[0.25], [0.5], [0.75], [0.5], [0.5], [0.5]]),
     )
     finite = is_finite_model(result)
-    _, some, none = as_table(group_by_setting(result), result, finite)
+    _, some, none = as_table(result, finite)
     assert finite.tolist() == [True] + 5 * [False]
     assert some.split("1  ")[-1] == "0.2500 ± 0.0000, 2 of 3 diverged"
     assert none.split("1  ")[-1] == "diverged"
