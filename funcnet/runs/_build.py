@@ -11,7 +11,7 @@ import optax
 from funcnet import models
 from funcnet.base import Examples, Model, num_params
 from funcnet.chain_rule import value_and_gradient
-from funcnet.data._data import Dataset, load
+from funcnet.data import Dataset, load
 from funcnet.devices import Device, describe_device, select_device
 from funcnet.losses import LOSSES
 from funcnet.runs._process import suit_threads, use_every_core

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from funcnet._files import write_whole
-from funcnet.data._data import Dataset
+from funcnet.data import Dataset
 from funcnet.runs import _artifacts as artifacts
 from funcnet.runs import _saving as saving
 from funcnet.runs._saving import Saved
@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
 def fingerprint(dataset: Dataset) -> int:
     """A number that other data have another of.
 
-    >>> from funcnet.data._data import load
+    >>> from funcnet.data import load
     >>> digits = load("digits")
     >>> fingerprint(digits) == fingerprint(digits._replace(train=digits.test))
     False

@@ -11,7 +11,7 @@ import numpy as np
 
 from funcnet._files import write_whole
 from funcnet.base import Examples, Model, Params, num_params
-from funcnet.data._data import Dataset
+from funcnet.data import Dataset
 from funcnet.devices import Device, describe_device
 from funcnet.runs import _artifacts as artifacts
 from funcnet.runs import _saving as saving

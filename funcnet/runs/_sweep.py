@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from funcnet._files import write_whole
 from funcnet.base import Model, one_of
-from funcnet.data._data import Dataset, split
+from funcnet.data import Dataset, split
 from funcnet.runs import _artifacts as artifacts
 from funcnet.runs import _saving as saving
 from funcnet.runs._build import Setup, prepare

@@ -12,7 +12,7 @@ import tyro
 
 from funcnet.activations import ACTIVATIONS
 from funcnet.base import one_of
-from funcnet.data._data import Dataset
+from funcnet.data import Dataset
 from funcnet.devices import DEVICES
 from funcnet.models import FITTING_LOSSES
 
@@ -185,7 +185,7 @@ class FullConfig(TrainConfig):
 def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
     """The configuration with every default filled in that depends on the model and the data.
 
-    >>> from funcnet.data._data import load
+    >>> from funcnet.data import load
     >>> config = with_defaults(TrainConfig(model="mlp"), load("digits"))
     >>> config.hidden, config.activation, config.optimizer, config.batch_size, config.epochs
     ((128,), 'relu', 'momentum', 32, 30)

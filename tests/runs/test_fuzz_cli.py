@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, given, note, settings
 
-from funcnet.data import _data as data
 from funcnet.runs._run import run
 from funcnet.runs.config import TrainConfig
 from funcnet.training._fit import Stopped
@@ -138,7 +137,7 @@ def folder(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("urllib.request.urlopen", refuse)
-        patch.setattr(data, "PATIENCE", 1.0)
+        patch.setattr("funcnet.data._tfds.PATIENCE", 1.0)
         yield outside
 
 
