@@ -184,3 +184,8 @@ def test_softmax_is_a_distribution_and_log_softmax_its_logarithm(x):
 @given(x=hnp.arrays(np.float32, (3, 4, 2), elements=floats))
 def test_maxout_is_the_largest_piece(x):
     np.testing.assert_array_equal(activations.maxout(x), np.amax(x, axis=-2))
+
+
+def test_the_second_derivative_of_sigmoid_is_accurate_near_0():
+    curvature = jax.grad(jax.grad(activations.sigmoid))(1e-5)
+    np.testing.assert_allclose(curvature, -1e-5 / 8, rtol=1e-6)  # σ″(x) ≈ −x/8
