@@ -206,7 +206,7 @@ def as_json(rows: Sequence[Row], options: Options) -> bytes:
                 "report": {
                     "leaves": [
                         {
-                            **leaf._asdict(),
+                            **vars(leaf),
                             "dtype": str(leaf.dtype),
                             "findings": [*map(dataclasses.asdict, leaf.findings)],
                         }
