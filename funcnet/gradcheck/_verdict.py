@@ -183,7 +183,7 @@ def _report(
         looks_like=looks_like(evidence) if refused else None,
         findings=tuple(
             _finding(measured, i, gradients, name if refused else "none")
-            for i in np.flatnonzero(bad)[:MOST_FINDINGS]
+            for i in map(int, np.flatnonzero(bad)[:MOST_FINDINGS])
         ),
     )
 
