@@ -1,48 +1,52 @@
 """Numerical differentiation with an error bar: central differences, extrapolated, in float64.
 
 A slope is measured at several steps, each an eighth of the one before. Richardson's extrapolation
-takes out the terms in t², t⁴ of its error; what two neighbouring estimates differ by, and the
-rounding noise of the values over the step, make the bar. The estimate with the smallest bar wins,
-so a kink within the larger steps, or noise within the smaller ones, costs accuracy and no more.
+takes out the terms in t² and t⁴ of its error. The error bar is the difference of two neighbouring
+estimates, and the rounding noise of the values divided by the step. The estimate with the smallest
+bar wins. So a kink within the larger steps, or noise within the smaller, only costs accuracy.
 
 Ridders, *Accurate computation of F'(x) and F'(x)F''(x)* (1982); Moré and Wild, *Estimating
 computational noise* (2011).
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 RATIO = 8.0
-"""How much smaller each step is than the one before."""
+"""The quotient of a step and the next."""
+
+
+PerLine: TypeAlias = Float64[np.ndarray, "lines"]
+PerStep: TypeAlias = Float64[np.ndarray, "lines steps"]
 
 
 class Slopes(NamedTuple):
-    """Numerical derivatives along some lines, an entry a line.
+    """Numerical derivatives along lines, one entry per line.
 
     Attributes:
       value: the derivative; at a kink the mean of both sides.
-      bar: how far it may be off.
+      bar: the error bar of the derivative.
       left: the slope towards smaller arguments, at the smallest useful step.
       right: the slope towards larger arguments.
       kink: whether left and right differ by more than noise and curvature explain.
-      steepest: the largest slope seen at any step, the size that a bar is held against.
+      steepest: the largest slope at any step.
       floor: the noise over the largest step: a slope below it cannot be seen.
     """
 
-    value: Float64[np.ndarray, "lines"]
-    bar: Float64[np.ndarray, "lines"]
-    left: Float64[np.ndarray, "lines"]
-    right: Float64[np.ndarray, "lines"]
+    value: PerLine
+    bar: PerLine
+    left: PerLine
+    right: PerLine
     kink: Bool[np.ndarray, "lines"]
-    steepest: Float64[np.ndarray, "lines"]
-    floor: Float64[np.ndarray, "lines"]
+    steepest: PerLine
+    floor: PerLine
 
 
 def steps(exponent: int, count: int) -> Float64[np.ndarray, "steps"]:
-    """So many steps, the first `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`.
+    """Return `count` steps, the first of them `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`.
 
     >>> steps(4, 3)
     array([0.0625    , 0.0078125 , 0.00097656])
@@ -51,8 +55,8 @@ def steps(exponent: int, count: int) -> Float64[np.ndarray, "steps"]:
 
 
 def extrapolate(
-    plus: Float64[np.ndarray, "lines steps"],
-    minus: Float64[np.ndarray, "lines steps"],
+    plus: PerStep,
+    minus: PerStep,
     middle: float,
     t: Float64[np.ndarray, "steps"],
     *,
@@ -60,7 +64,7 @@ def extrapolate(
     rounding: float,
     epsilon: float,
 ) -> Slopes:
-    """Slopes at 0 from values at `±t`, with their error bars.
+    """Return the slopes at 0 from values at `±t`, with their error bars.
 
     The tableau is `Aₘ(t) = (64ᵐ Aₘ₋₁(t) − Aₘ₋₁(8t)) / (64ᵐ − 1)`,
     with `A₀(t) = (f(t) − f(−t)) / 2t`.
@@ -71,7 +75,7 @@ def extrapolate(
       middle: the value at 0.
       t: the steps, each an eighth of the one before.
       noise: the noise of a value, measured.
-      rounding: as much of it as rounding alone explains.
+      rounding: the part of the noise that rounding alone explains.
       epsilon: the relative precision in which arguments and values are rounded.
 
     >>> t = steps(4, 4)
@@ -101,35 +105,26 @@ def extrapolate(
 
 
 def _sides(
-    left: Float64[np.ndarray, "lines steps"],
-    right: Float64[np.ndarray, "lines steps"],
-    level: Int[np.ndarray, "lines"],
-) -> tuple[Float64[np.ndarray, "lines"], Float64[np.ndarray, "lines"]]:
-    """The slopes of both sides, each line's at the step of its level.
+    left: PerStep, right: PerStep, level: Int[np.ndarray, "lines"]
+) -> tuple[PerLine, PerLine]:
+    """Return the slopes of both sides, each line's at the step of its level.
 
-    At a jump both are the slope of the side without it; NaN where both sides jump.
-
-    The slope over a jump grows as the step shrinks, by 8.
+    The slope over a jump grows by 8 as the step shrinks. At a jump both are the slope of the side
+    without it; NaN where both sides jump.
     """
     lines = np.arange(len(level))
-    sides, jumps = [], []
-    for side in (left, right):
-        before, at = side[lines, np.maximum(level - 1, 0)], side[lines, level]
-        sides.append(at)
-        jumps.append((level > 0) & (abs(at) > 4 * abs(before)) & (abs(before) > 0))
-    none = np.full(len(level), np.nan)
-    instead = np.where(jumps[1], none, sides[1]), np.where(jumps[0], none, sides[0])
-    return np.where(jumps[0], instead[0], sides[0]), np.where(jumps[1], instead[1], sides[1])
+    both = np.stack([left, right])
+    at, before = both[:, lines, level], both[:, lines, np.maximum(level - 1, 0)]
+    jumps = (level > 0) & (abs(at) > 4 * abs(before)) & (abs(before) > 0)
+    without_jump = np.where(jumps, np.where(jumps, np.nan, at)[::-1], at)
+    return without_jump[0], without_jump[1]
 
 
-def _smallest_bar(
-    column: Float64[np.ndarray, "lines steps"],
-    noise_of_slope: Float64[np.ndarray, "lines steps"],
-) -> tuple[Float64[np.ndarray, "lines"], Float64[np.ndarray, "lines"]]:
-    """The entry with the smallest error bar, of the tableau that begins with this column.
+def _smallest_bar(column: PerStep, noise_of_slope: PerStep) -> tuple[PerLine, PerLine]:
+    """Return the entry with the smallest error bar, of the tableau that begins with this column.
 
-    A derivative is a limit: an entry that the differences of smaller steps contradict has a kink
-    within its own, and the contradiction for its bar.
+    A derivative is a limit. An entry that the differences of smaller steps contradict has a kink
+    within its own step; the contradiction becomes its bar.
     """
     plain, plain_bar = column, _plain_bar(column, noise_of_slope)
     values, bars = [], []
@@ -153,13 +148,8 @@ def _smallest_bar(
     return values[lines, best], bars[lines, best]
 
 
-def _plain_bar(
-    plain: Float64[np.ndarray, "lines steps"], noise_of_slope: Float64[np.ndarray, "lines steps"]
-) -> Float64[np.ndarray, "lines steps"]:
-    """How far a central difference may be off: by its distance from a neighbour's, and the noise.
-
-    Of its two neighbours the closer decides.
-    """
+def _plain_bar(plain: PerStep, noise_of_slope: PerStep) -> PerStep:
+    """Return a central difference's distance from the closer of its neighbours, and the noise."""
     before = abs(np.diff(plain, axis=1, prepend=np.inf)) + noise_of_slope
     after = abs(np.diff(plain, axis=1, append=np.inf)) + noise_of_slope
     after[:, :-1] += noise_of_slope[:, 1:]
@@ -167,12 +157,9 @@ def _plain_bar(
 
 
 def _contradiction(
-    value: Float64[np.ndarray, "lines left"],
-    plain: Float64[np.ndarray, "lines steps"],
-    plain_bar: Float64[np.ndarray, "lines steps"],
-    order: int,
+    value: Float64[np.ndarray, "lines left"], plain: PerStep, plain_bar: PerStep, order: int
 ) -> Float64[np.ndarray, "lines left"]:
-    """By how much the differences of smaller steps exclude a value, beyond their own bars."""
+    """Return the distance of a value from the differences of smaller steps, beyond their bars."""
     excess = np.zeros_like(value)
     for smaller in range(order + 1, plain.shape[1]):
         coarser = slice(0, smaller - order)
@@ -182,11 +169,11 @@ def _contradiction(
 
 
 def _spread(
-    finer: Float64[np.ndarray, "lines left"], column: Float64[np.ndarray, "lines steps"]
+    finer: Float64[np.ndarray, "lines left"], column: PerStep
 ) -> Float64[np.ndarray, "lines left"]:
-    """What an extrapolated value differs by from what it was made of, and from its neighbour.
+    """Return the distance of an extrapolated value from its ingredients and from its neighbour.
 
-    The first has no neighbour, and the bar of a value that is not extrapolated.
+    The first has no neighbour; it has the bar of a value that is not extrapolated.
     """
     step = abs(finer - column[:, 1:])
     step[:, 1:] = np.maximum(step[:, 1:], abs(finer[:, 1:] - finer[:, :-1]))
@@ -195,12 +182,12 @@ def _spread(
 
 
 def _kinks(
-    jump: Float64[np.ndarray, "lines steps"], noise_of_slope: Float64[np.ndarray, "lines steps"]
+    jump: PerStep, noise_of_slope: PerStep
 ) -> tuple[Bool[np.ndarray, "lines"], Int[np.ndarray, "lines"]]:
-    """Whether `right − left` stays as the step shrinks, and the number of the step that shows it.
+    """Return whether `right − left` stays as the step shrinks, and the step that shows it.
 
-    Over a curve it shrinks with the step, by 8; over a kink it stays. The smallest step at which
-    the jump is well above the noise decides.
+    Over a curve it shrinks by 8 with the step; over a kink it stays. The smallest step at which
+    it is well above the noise decides.
     """
     clear = np.isfinite(jump) & (abs(jump) > 20 * noise_of_slope)
     last = jump.shape[1] - 1
@@ -212,10 +199,10 @@ def _kinks(
 
 
 def rounding_noise(values: Float64[np.ndarray, "spacings points"]) -> float:
-    """The noise of values at equally spaced points: what is left after a few differences.
+    """Return the noise of values at equally spaced points, from their fourth differences.
 
     A smooth function's k-th difference vanishes with the spacing; noise of deviation σ leaves
-    `σ √(2k choose k)`. Of several spacings the median is taken, so that neither a plateau of the
+    `σ √(2k choose k)`. The median of several spacings is taken, so that neither a plateau of the
     rounding nor a kink decides.
 
     >>> rounding_noise(np.linspace(0, 1, 9)[None] ** 2) < 1e-15

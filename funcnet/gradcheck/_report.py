@@ -1,25 +1,25 @@
-"""What a gradient check found: a verdict for the whole, a record a leaf, a finding an element."""
+"""What a gradient check prints: the verdict on the gradient, a row per leaf, a line per finding."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
-MOST_FINDINGS = 10
-"""So many elements of a leaf are shown."""
+MOST_FINDINGS = 10  # elements of a leaf that are shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """An element whose roads differ, or that could not be decided.
+    """An element whose gradients differ, or that could not be decided.
 
     Attributes:
       path: its leaf.
-      index: its place in the leaf.
-      part: ".real" or ".imag" of a complex one.
-      jax: what `jax.grad` says.
-      hand: what the gradient by hand says, or None.
-      numerical: what numerical differentiation says.
-      bar: how far that may be off.
-      road: which road disagrees with the others; "none" where that is not decided.
+      index: its index in the leaf.
+      part: ".real" or ".imag" of a complex element.
+      jax: its gradient by `jax.grad`.
+      hand: its gradient by hand, or None.
+      numerical: its numerical slope.
+      bar: the error bar of the numerical slope.
+      disagrees: the gradient that disagrees with the others, "jax.grad", "hand" or "forward mode";
+        "none" where that is not decided.
     """
 
     path: str
@@ -28,30 +28,36 @@ class Finding:
     hand: float | None
     numerical: float
     bar: float
-    road: str
+    disagrees: str
     part: str = ""
 
+    @property
+    def road(self) -> str:
+        """The former name of `disagrees`."""
+        return self.disagrees
+
     def __str__(self) -> str:
-        """The element, its three values, and the road that is off."""
-        place = "".join(f"[{i}]" for i in self.index)
+        """Return the element, its three values, and the gradient that disagrees."""
+        index = "".join(f"[{i}]" for i in self.index)
         hand = "" if self.hand is None else f", hand {self.hand:.6g}"
-        road = "" if self.road == "none" else f"; {self.road} disagrees"
+        disagrees = "" if self.disagrees == "none" else f"; {self.disagrees} disagrees"
         return (
-            f"{self.path}{place}{self.part}: jax {self.jax:.6g}{hand}, "
-            f"numerical {self.numerical:.6g} ± {self.bar:.1e}{road}"
+            f"{self.path}{index}{self.part}: jax {self.jax:.6g}{hand}, "
+            f"numerical {self.numerical:.6g} ± {self.bar:.1e}{disagrees}"
         )
 
 
-class LeafReport(NamedTuple):
-    """What was found out about a leaf.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeafReport:
+    """The verdict on a leaf.
 
     Attributes:
       path: from the argument's name, for example `params.weight`.
       shape: its shape.
       dtype: its dtype.
-      checked: how it was looked at.
+      checked: which of its elements were checked.
       verdict: "match", "wrong", "kink", "undecided", "nonfinite" or "skipped".
-      error: the largest difference between two roads, relative to the leaf's largest gradient.
+      error: the largest difference of two gradients, relative to the leaf's largest gradient.
       looks_like: what a wrong gradient does instead, or None.
       findings: the elements, at most ten.
     """
@@ -67,19 +73,20 @@ class LeafReport(NamedTuple):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """A row of the table: path, type, verdict, error, and how it was looked at."""
+        """A row of the table: path, type, verdict, error, and the elements that were checked."""
         kind = f"{self.dtype}{list(self.shape)}"
         return self.path, kind, self.verdict, f"error {self.error:.1e}", self.checked
 
     @property
     def details(self) -> list[str]:
-        """The lines below the row: what a wrong gradient looks like, and its findings."""
+        """The lines below the row: what a wrong gradient looks like, and the findings."""
         looks = [f"  looks like: {self.looks_like}"] * bool(self.looks_like)
         return [*looks, *(f"  {finding}" for finding in self.findings)]
 
 
-class GradientReport(NamedTuple):
-    """The verdict on a gradient, with a record a leaf; `str(report)` is a table.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientReport:
+    """The verdict on a gradient, with one report per leaf; `str(report)` is a table.
 
     Attributes:
       verdict: "pass", "fail" or "undecided".
@@ -102,7 +109,7 @@ class GradientReport(NamedTuple):
         return max((leaf.error for leaf in self.leaves), default=0.0)
 
     def __str__(self) -> str:
-        """The verdict, the leaves and the remarks."""
+        """Return the verdict, the leaves and the remarks."""
         rows = [leaf.cells for leaf in self.leaves]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"gradient check: {self.verdict}"]
@@ -110,16 +117,3 @@ class GradientReport(NamedTuple):
             lines.append("  ".join(map(str.ljust, cells, widths)).rstrip())
             lines += leaf.details
         return "\n  ".join([*lines, *self.remarks])
-
-
-def whole(leaves: tuple[LeafReport, ...]) -> str:
-    """The verdict on a gradient, from those on its leaves.
-
-    >>> row = LeafReport(path="x", shape=(), dtype="float32", checked="all", verdict="undecided")
-    >>> whole((row, row._replace(verdict="match"))), whole((row, row._replace(verdict="wrong")))
-    ('undecided', 'fail')
-    """
-    verdicts = {leaf.verdict for leaf in leaves}
-    if verdicts & {"wrong", "nonfinite"}:
-        return "fail"
-    return "undecided" if "undecided" in verdicts else "pass"

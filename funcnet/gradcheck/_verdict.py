@@ -1,60 +1,69 @@
 """From slopes with error bars to verdicts: on an element, and on a leaf."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Shaped
 
-from funcnet.gradcheck import _diagnosis as diagnosis
-from funcnet.gradcheck import _differences as numerical
-from funcnet.gradcheck import _vector as roads
+from funcnet.gradcheck._claims import Claims, Gradients
+from funcnet.gradcheck._diagnosis import Evidence, looks_like
+from funcnet.gradcheck._differences import Slopes
+from funcnet.gradcheck._precision import constant_shapes
 from funcnet.gradcheck._report import MOST_FINDINGS, Finding, LeafReport
-from funcnet.gradcheck._slopes import Elements, Problem, element_slopes, lost_slopes
+from funcnet.gradcheck._slopes import Indices, PerIndex, Problem, element_slopes
+from funcnet.gradcheck._vector import Leaf, Vector
 
-LOST = 256
-"""A slope of so many times the noise over the largest step is lost in it."""
+LOST = 256  # times the noise over the largest step: a slope up to this size is lost in the noise
+WIDE = 0.05  # of a slope: an error bar of this share says nothing about the slope
+FLAT = 2e-5  # of a leaf's largest slope: a slope of this share need not be told from 0
 
-WIDE = 0.05
-"""A bar of this share of a slope, or more, says nothing about it."""
-
-FLAT = 2e-5
-"""A slope of this share of its leaf's largest, or less, is flat: it need not be told from 0."""
-
-Gradients: TypeAlias = Mapping[str, roads.Vector]
-"""A gradient by the name of its road, "jax.grad" or "hand"."""
-
-Verdicts: TypeAlias = Shaped[np.ndarray, "places"]
-"""A verdict, a string, for each of the places that are looked at."""
+Verdicts: TypeAlias = Shaped[np.ndarray, "checked"]
+"""One verdict, a string, per index that is checked."""
 
 GRAVEST_FIRST = ("nonfinite", "wrong", "undecided", "kink", "match")
 """A leaf's verdict is the gravest of its elements'."""
 
 REFUSED = ("wrong", "nonfinite")
-"""What a check does not pass with."""
+"""The verdicts on a leaf with which a check fails."""
 
 
-class Look(NamedTuple):
-    """A leaf, and the numerical slopes of those of its numbers that were looked at.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A leaf, and the numerical slopes of the numbers of it that are checked one by one.
 
     Attributes:
       leaf: the leaf.
-      places: which numbers, by their places in the vector.
+      indices: the indices of the numbers in the vector.
       slopes: their slopes.
       hidden: which of them the function hides behind a `stop_gradient`.
       checked: how they were chosen, in words.
     """
 
-    leaf: roads.Leaf
-    places: Int[np.ndarray, "places"]
-    slopes: numerical.Slopes
-    hidden: Bool[np.ndarray, "places"]
+    leaf: Leaf
+    indices: Indices
+    slopes: Slopes
+    hidden: Bool[np.ndarray, "checked"]
     checked: str
 
 
-def judge(problem: Problem, claimed_here: Elements, slopes: numerical.Slopes) -> Verdicts:
-    """A verdict for each element: what a claimed gradient is, seen from its numerical slopes.
+def overall(leaves: Sequence[LeafReport]) -> str:
+    """Return the verdict on a gradient, from those on its leaves.
+
+    >>> row = LeafReport(path="x", shape=(), dtype="float32", checked="all", verdict="undecided")
+    >>> overall([row]), overall([row, dataclasses.replace(row, verdict="wrong")])
+    ('undecided', 'fail')
+    """
+    verdicts = {leaf.verdict for leaf in leaves}
+    if verdicts & {*REFUSED}:
+        return "fail"
+    return "undecided" if "undecided" in verdicts else "pass"
+
+
+def verdicts_on(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Verdicts:
+    """Return a verdict for each element: its claimed gradient beside its numerical slope.
 
     nonfinite   infinite or NaN
     kink        between the slopes of both sides, which differ
@@ -63,69 +72,45 @@ def judge(problem: Problem, claimed_here: Elements, slopes: numerical.Slopes) ->
                 one that is lost in the noise
     undecided   inside of a wide bar
     """
-    close = _is_close(problem, claimed_here, slopes)
-    still = (claimed_here == 0) & (slopes.steepest == 0)
-    decided = (
-        _is_narrow(problem, claimed_here, slopes) | still | close & _is_lost(claimed_here, slopes)
-    )
+    size = np.maximum(abs(slopes.value), abs(claimed))
+    low, high = np.minimum(slopes.left, slopes.right), np.maximum(slopes.left, slopes.right)
+    with np.errstate(all="ignore"):
+        close = abs(claimed - slopes.value) <= _tolerance(problem, size) + 2 * slopes.bar
+        room = _tolerance(problem, np.maximum(abs(low), abs(high))) + slopes.bar * slopes.kink
+        between = (low - room <= claimed) & (claimed <= high + room)
+    still = (claimed == 0) & (slopes.steepest == 0)
+    lost = np.maximum(size, slopes.bar) <= LOST * slopes.floor
     return np.select(
         [
-            ~np.isfinite(claimed_here),
-            slopes.kink & _is_between(problem, claimed_here, slopes),
+            ~np.isfinite(claimed),
+            slopes.kink & between,
             ~close & np.isfinite(slopes.bar),
-            decided,
+            _is_narrow(problem, size, slopes) | still | close & lost,
         ],
         ["nonfinite", "kink", "wrong", "match"],
         "undecided",
     )
 
 
-def _size(claimed_here: Elements, slopes: numerical.Slopes) -> Elements:
-    """Of an element: its numerical slope or its claimed one, whichever is the larger."""
-    return np.maximum(abs(slopes.value), abs(claimed_here))
+def _tolerance(problem: Problem, size: PerIndex) -> PerIndex:
+    return problem.atol + problem.rtol * size
 
 
-def _is_close(
-    problem: Problem, claimed_here: Elements, slopes: numerical.Slopes
-) -> Bool[np.ndarray, "places"]:
-    tolerance = problem.atol + problem.rtol * _size(claimed_here, slopes)
-    with np.errstate(all="ignore"):
-        return abs(claimed_here - slopes.value) <= tolerance + 2 * slopes.bar
-
-
-def _is_between(
-    problem: Problem, claimed_here: Elements, slopes: numerical.Slopes
-) -> Bool[np.ndarray, "places"]:
-    left, right = slopes.left, slopes.right
-    with np.errstate(all="ignore"):
-        tolerance = problem.atol + problem.rtol * np.maximum(abs(left), abs(right))
-        room = tolerance + slopes.bar * slopes.kink
-        return (np.minimum(left, right) - room <= claimed_here) & (
-            claimed_here <= np.maximum(left, right) + room
-        )
-
-
-def _is_narrow(
-    problem: Problem, claimed_here: Elements, slopes: numerical.Slopes
-) -> Bool[np.ndarray, "places"]:
+def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Bool[np.ndarray, "checked"]:
     """Whether a bar is small beside the steepest slope of its element and of the whole leaf.
 
     It may be a hundred tolerances of the larger of them, and `WIDE` of the element's own, or, for
-    one that is nearly flat, of what is `FLAT` in its leaf.
+    an element that is nearly flat, of what is `FLAT` in its leaf.
     """
-    steep = np.maximum(_size(claimed_here, slopes), slopes.steepest)
+    steep = np.maximum(size, slopes.steepest)
     in_leaf = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0)
     share = np.clip(100 * problem.rtol, 1e-4, WIDE)
     beside_leaf = slopes.bar <= problem.atol + share * np.maximum(steep, in_leaf)
     return beside_leaf & (slopes.bar <= problem.atol + WIDE * np.maximum(steep, FLAT * in_leaf))
 
 
-def _is_lost(claimed_here: Elements, slopes: numerical.Slopes) -> Bool[np.ndarray, "places"]:
-    return np.maximum(_size(claimed_here, slopes), slopes.bar) <= LOST * slopes.floor
-
-
-def skipped(leaf: roads.Leaf) -> LeafReport:
-    """The record of a leaf without numbers."""
+def skipped(leaf: Leaf) -> LeafReport:
+    """Return the report on a leaf without numbers."""
     return LeafReport(
         path=leaf.path,
         shape=leaf.shape,
@@ -135,70 +120,77 @@ def skipped(leaf: roads.Leaf) -> LeafReport:
     )
 
 
-def judge_leaf(
-    problem: Problem, look: Look, claimed: roads.Vector, hand: roads.Vector | None
-) -> LeafReport:
-    """The verdict on a leaf: of the elements looked at, and of hand against `jax.grad` on all."""
-    codes = np.where(look.hidden, "match", judge(problem, claimed[look.places], look.slopes))
-    gradients = {"jax.grad": claimed} | ({} if hand is None else {"hand": hand})
-    report = _leaf_report(problem, look, codes, "jax.grad", gradients)
-    if hand is None or hand is claimed or report.verdict in REFUSED:
+def leaf_report(problem: Problem, measured: Measured, claims: Claims) -> LeafReport:
+    """Return the verdict on a leaf: on the elements checked; by hand beside `jax.grad` on all."""
+    gradients = claims.gradients
+    codes = verdicts_on(problem, claims.jax[measured.indices], measured.slopes)
+    codes = np.where(measured.hidden, "match", codes)
+    report = _report(problem, measured, codes, "jax.grad", gradients)
+    if claims.hand is None or claims.hand is claims.jax or report.verdict in REFUSED:
         return report
-    cut, places = look.leaf.places, look.places
-    gap, slope = abs(hand[cut] - claimed[cut]), abs(claimed[cut])
-    largest = np.max(slope)
-    off = ~(gap <= problem.atol + problem.rtol * np.maximum(slope, 1e-6 * largest))
-    codes = judge(problem, hand[places], look.slopes)
-    codes = np.where(look.hidden & ~off[places - look.leaf.start], "match", codes)
+    hand, jax_here = claims.hand, claims.jax[measured.leaf.span]
+    gap = abs(hand[measured.leaf.span] - jax_here)
+    largest = np.max(abs(jax_here))
+    off = ~(gap <= _tolerance(problem, np.maximum(abs(jax_here), 1e-6 * largest)))
+    codes = verdicts_on(problem, hand[measured.indices], measured.slopes)
+    hidden = measured.hidden & ~off[measured.indices - measured.leaf.start]
+    codes = np.where(hidden, "match", codes)
     if off.any() and not (codes == "wrong").any():
-        extra = look.leaf.start + np.flatnonzero(off)[:MOST_FINDINGS]
-        more = element_slopes(problem, look.leaf, extra, hand)
-        look = _with_elements(look, extra, more)
-        codes = np.concatenate([codes, judge(problem, hand[extra], more)])
-    report = _leaf_report(problem, look, codes, "hand", gradients)
-    return report._replace(error=max(report.error, float(np.max(gap) / (largest or 1.0))))
+        extra = measured.leaf.start + np.flatnonzero(off)[:MOST_FINDINGS]
+        slopes = element_slopes(problem, measured.leaf, extra, hand)
+        codes = np.concatenate([codes, verdicts_on(problem, hand[extra], slopes)])
+        measured = _with_elements(measured, extra, slopes)
+    report = _report(problem, measured, codes, "hand", gradients)
+    error = max(report.error, float(np.max(gap) / (largest or 1.0)))
+    return dataclasses.replace(report, error=error)
 
 
-def _with_elements(look: Look, places: Int[np.ndarray, "extra"], slopes: numerical.Slopes) -> Look:
-    return look._replace(
-        places=np.concatenate([look.places, places]),
-        slopes=numerical.Slopes._make(map(np.concatenate, zip(look.slopes, slopes, strict=True))),
+def _with_elements(measured: Measured, indices: Indices, slopes: Slopes) -> Measured:
+    both = zip(measured.slopes, slopes, strict=True)
+    return dataclasses.replace(
+        measured,
+        indices=np.concatenate([measured.indices, indices]),
+        slopes=Slopes._make(map(np.concatenate, both)),
+        hidden=np.concatenate([measured.hidden, np.zeros(len(indices), bool)]),
     )
 
 
-def _leaf_report(
-    problem: Problem, look: Look, codes: Verdicts, road: str, gradients: Gradients
+def _report(
+    problem: Problem, measured: Measured, codes: Verdicts, name: str, gradients: Gradients
 ) -> LeafReport:
-    """The record of a leaf, from the verdicts on its elements: of the gradient by this road."""
-    shown = gradients[road]
+    """Return the report on a leaf, from the verdicts on its elements in the gradient `name`."""
+    leaf, slopes, shown = measured.leaf, measured.slopes, gradients[name]
     verdict = next(code for code in GRAVEST_FIRST if (codes == code).any())
     bad = (codes == verdict) & (verdict != "match")
     refused = verdict in REFUSED
+    evidence = Evidence(
+        claimed=shown[measured.indices],
+        truth=slopes.value,
+        wrong=bad,
+        x=problem.at.vector[measured.indices],
+        numbers=measured.indices - leaf.start,
+        whole=shown[leaf.span],
+        shape=leaf.shape,
+        batch_sizes=_batch_sizes(problem) if refused else (),
+    )
     return LeafReport(
-        path=look.leaf.path,
-        shape=look.leaf.shape,
-        dtype=look.leaf.dtype,
-        checked=look.checked,
+        path=leaf.path,
+        shape=leaf.shape,
+        dtype=leaf.dtype,
+        checked=measured.checked,
         verdict=verdict,
-        error=_error(look, codes, shown),
-        looks_like=diagnosis.looks_like(_evidence(problem, look, shown, bad)) if refused else None,
+        error=_error(measured, codes, shown),
+        looks_like=looks_like(evidence) if refused else None,
         findings=tuple(
-            finding(
-                look.leaf,
-                int(look.places[i]),
-                gradients,
-                slope=float(look.slopes.value[i]),
-                bar=float(look.slopes.bar[i]),
-                road=road if refused else "none",
-            )
-            for i in np.flatnonzero(bad)[:MOST_FINDINGS]
+            _finding(measured, i, gradients, name if refused else "none")
+            for i in map(int, np.flatnonzero(bad)[:MOST_FINDINGS])
         ),
     )
 
 
-def _error(look: Look, codes: Verdicts, shown: roads.Vector) -> float:
-    """The largest difference from a numerical slope that can be seen, over the leaf's largest."""
-    slopes, claimed = look.slopes, shown[look.places]
+def _error(measured: Measured, codes: Verdicts, shown: Vector) -> float:
+    """Return the largest visible difference from a numerical slope, over the leaf's largest."""
+    slopes, claimed = measured.slopes, shown[measured.indices]
     gap = abs(claimed - slopes.value)
     seen = np.isfinite(gap) & np.isin(codes, ["match", "wrong"])
     seen &= abs(claimed) > LOST * slopes.floor
@@ -206,115 +198,128 @@ def _error(look: Look, codes: Verdicts, shown: roads.Vector) -> float:
     return float(np.max(gap[seen], initial=0) / largest)
 
 
-def _evidence(
-    problem: Problem, look: Look, shown: roads.Vector, wrong: Bool[np.ndarray, "places"]
-) -> diagnosis.Evidence:
-    return diagnosis.Evidence(
-        claimed=shown[look.places],
-        truth=look.slopes.value,
-        wrong=wrong,
-        x=problem.at.vector[look.places],
-        numbers=look.places - look.leaf.start,
-        whole=shown[look.leaf.places],
-        shape=look.leaf.shape,
-        batch_sizes=_batch_sizes(problem),
-    )
+def _batch_sizes(problem: Problem) -> list[int]:
+    """Return the leading axes, and the sizes, of the arrays that a function takes or holds."""
+    arrays = [leaf for leaf in jax.tree.leaves(problem.at.args) if hasattr(leaf, "shape")]
+    jaxpr = problem.phi.jaxpr
+    shapes = [*map(np.shape, arrays), *(constant_shapes(jaxpr.jaxpr) if jaxpr else ())]
+    return sorted({shape[0] for shape in shapes if shape} | {int(np.prod(s)) for s in shapes})
+
+
+def _finding(measured: Measured, i: int, gradients: Gradients, disagrees: str) -> Finding:
+    value, bar = float(measured.slopes.value[i]), float(measured.slopes.bar[i])
+    return finding(measured.leaf, int(measured.indices[i]), gradients, value, bar, disagrees)
 
 
 def finding(
-    leaf: roads.Leaf, place: int, gradients: Gradients, *, slope: float, bar: float, road: str
+    leaf: Leaf, index: int, gradients: Gradients, slope: float, bar: float, disagrees: str
 ) -> Finding:
-    """What the roads say at a place of the vector; of a complex gradient as JAX conjugates it."""
-    part, sign = leaf.part(place)
+    """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
+    part, sign = leaf.part(index)
     by_jax, by_hand = gradients.get("jax.grad"), gradients.get("hand")
     return Finding(
         path=leaf.path,
-        index=leaf.element(place),
+        index=leaf.element(index),
         part=part,
-        jax=float("nan") if by_jax is None else sign * float(by_jax[place]),
-        hand=None if by_hand is None else sign * float(by_hand[place]),
+        jax=float("nan") if by_jax is None else sign * float(by_jax[index]),
+        hand=None if by_hand is None else sign * float(by_hand[index]),
         numerical=sign * slope,
         bar=bar,
-        road=road,
+        disagrees=disagrees,
     )
 
 
 def name_swaps(
-    looks: Sequence[Look],
-    reports: Sequence[LeafReport],
-    claimed: roads.Vector,
-    hand: roads.Vector | None,
+    measured: Sequence[Measured], reports: Sequence[LeafReport], claims: Claims
 ) -> list[LeafReport]:
-    """The reports, and of a wrong leaf whether it has the gradient of another leaf instead."""
+    """Return the reports; on a wrong leaf, whether it has the gradient of another leaf instead."""
 
-    def named(look: Look, report: LeafReport) -> LeafReport:
-        explained = not (report.looks_like or "").startswith("wrong")
-        if report.verdict != "wrong" or explained:
+    def named(here: Measured, report: LeafReport) -> LeafReport:
+        if report.verdict != "wrong" or not (report.looks_like or "").startswith("wrong"):
             return report
-        shown = hand if hand is not None and report.findings[0].road == "hand" else claimed
-        for other in looks:
-            if other is look or other.leaf.shape != look.leaf.shape:
+        shown = claims.gradients[report.findings[0].disagrees]
+        for other in measured:
+            if other is here or other.leaf.shape != here.leaf.shape:
                 continue
             truth = other.slopes.value
-            there = shown[other.places - other.leaf.start + look.leaf.start]
+            there = shown[other.indices - other.leaf.start + here.leaf.start]
             if truth.any() and np.max(abs(there - truth)) <= 1e-3 * np.max(abs(truth)):
-                return report._replace(looks_like=f"the gradient of {other.leaf.path}")
+                return dataclasses.replace(report, looks_like=f"the gradient of {other.leaf.path}")
         return report
 
-    return [named(look, report) for look, report in zip(looks, reports, strict=True)]
+    return [named(here, report) for here, report in zip(measured, reports, strict=True)]
 
 
-def _batch_sizes(problem: Problem) -> list[int]:
-    """The leading axes, and the sizes, of the arrays that a function takes or holds."""
-    arrays = [leaf for leaf in jax.tree.leaves(problem.at.args) if hasattr(leaf, "shape")]
-    shapes = [*map(np.shape, arrays), *problem.held]
-    return sorted({shape[0] for shape in shapes if shape} | {int(np.prod(s)) for s in shapes})
-
-
-def hold_own_precision(
+def compare_forward(
     problem: Problem,
+    leaf: Leaf,
     report: LeafReport,
-    leaf: roads.Leaf,
-    claimed: roads.Vector,
-    own: Gradients,
-    moved: roads.Vector,
+    claimed: Vector,
+    v: Vector,
+    forward: Callable[[int, int], float],
 ) -> LeafReport:
-    """A gradient in the leaf's own dtype against the one in float64, which was checked.
+    """Compare forward mode with reverse mode on a leaf along v: `J v` and `g · v`.
 
-    What rounding the arguments moves the gradient by is no error of its own.
+    Where they differ, bisection finds an element at which they do.
+    """
+    lost = problem.lost(leaf)
+
+    def off(low: int, high: int) -> bool:
+        terms = claimed[low:high] * v[low:high]
+        rounding = np.linalg.norm(lost[low - leaf.start : high - leaf.start])
+        bar = problem.atol + rounding + 10 * problem.rtol * np.linalg.norm(terms)
+        return bool(abs(forward(low, high) - terms.sum()) > bar)
+
+    if report.verdict not in ("match", "kink") or not off(leaf.start, leaf.end):
+        return report
+    index = bisected(off, leaf.start, leaf.end)
+    by_forward = claimed.copy()
+    by_forward[index] = forward(index, index + 1) / v[index]
+    slopes = element_slopes(problem, leaf, np.array([index]), claimed)
+    value, bar = float(slopes.value[0]), float(slopes.bar[0])
+    found = finding(leaf, index, {"jax.grad": by_forward}, value, bar, "forward mode")
+    why = "forward mode differs from reverse mode"
+    return dataclasses.replace(report, verdict="wrong", looks_like=why, findings=(found,))
+
+
+def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
+    """Return an index of `low ≤ index < high` that is off, as the whole range is.
+
+    >>> bisected(lambda low, high: low <= 6 < high, 0, 10)
+    6
+    """
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if off(low, middle) else (middle, high)
+    return low
+
+
+def compare_own(
+    problem: Problem, leaf: Leaf, report: LeafReport, claimed: Vector, own: Gradients, moved: Vector
+) -> LeafReport:
+    """Compare the gradients in the leaf's own dtype with that in float64, which was checked.
+
+    The change of the gradient by rounding the arguments, `moved`, is not an error of its own.
     """
     if report.verdict in REFUSED:
         return report
-    largest = np.max(abs(claimed[leaf.places]))
-    epsilon = max(leaf.epsilon, problem.epsilon)
-    lost = lost_slopes(problem, leaf) * epsilon / problem.epsilon
-    rounding = 16 * moved[leaf.places] + 4 * np.sqrt(epsilon) * largest
+    largest = np.max(abs(claimed[leaf.span]))
+    epsilon = max(leaf.epsilon, problem.phi.epsilon)
+    lost = problem.lost(leaf) * epsilon / problem.phi.epsilon
+    rounding = 16 * moved[leaf.span] + 4 * np.sqrt(epsilon) * largest
     size = max(largest, np.max(lost)) or 1.0
-    for road, gradient in own.items():
-        gap = abs(gradient[leaf.places] - claimed[leaf.places])
-        bad = ~(gap <= rounding + lost)
-        if bad.any():
-            place = leaf.start + int(np.flatnonzero(bad)[0])
-            return _rounded(report, leaf, place, road, claimed, own)
-        report = report._replace(error=max(report.error, float(np.max(gap) / size)))
+    for name, gradient in own.items():
+        gap = abs(gradient[leaf.span] - claimed[leaf.span])
+        bad = np.flatnonzero(~(gap <= rounding + lost))
+        if bad.size:
+            index = leaf.start + int(bad[0])
+            there = {"jax.grad": claimed, **own}
+            return dataclasses.replace(
+                report,
+                verdict="wrong" if np.isfinite(gradient[index]) else "nonfinite",
+                looks_like=f"right in float64, not in {leaf.dtype}",
+                findings=(finding(leaf, index, there, float(claimed[index]), 0.0, name),),
+            )
+        report = dataclasses.replace(report, error=max(report.error, float(np.max(gap) / size)))
         lost = np.minimum(lost, 8 * np.max(gap) + lost / 1024)  # by hand no worse than jax.grad
     return report
-
-
-def _rounded(
-    report: LeafReport,
-    leaf: roads.Leaf,
-    place: int,
-    road: str,
-    claimed: roads.Vector,
-    own: Gradients,
-) -> LeafReport:
-    """The record of a leaf whose gradient is right in float64 only."""
-    finite = bool(np.isfinite(own[road][place]))
-    there = {"jax.grad": claimed, **own}
-    found = finding(leaf, place, there, slope=float(claimed[place]), bar=0.0, road=road)
-    return report._replace(
-        verdict="wrong" if finite else "nonfinite",
-        looks_like=f"right in float64, not in {leaf.dtype}",
-        findings=(found,),
-    )

@@ -1,11 +1,11 @@
-"""Programs that are run operation by operation: widened, and on a tape."""
+"""In which precision φ is evaluated, and what rounding costs."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 import funcnet as fn
-from funcnet import _jaxpr as programs
+from funcnet.gradcheck._precision import rounding, widened
 
 
 def offset(x):
@@ -29,8 +29,8 @@ def test_calls_are_opened_by_both_interpreters(kind, float64):
     graph = fn.trace(CALLS[kind], expand=expand)(0.5)
     assert [node.operation for node in graph.nodes] == ["argument", "add", "sub"]
     inside, plain = (jax.make_jaxpr(function)(0.5) for function in (CALLS[kind], offset))
-    assert programs.rounding(inside, [jnp.array(0.5)]) == pytest.approx(
-        programs.rounding(plain, [jnp.array(0.5)]), rel=1e-6, abs=0
+    assert rounding(inside, [jnp.array(0.5)]) == pytest.approx(
+        rounding(plain, [jnp.array(0.5)]), rel=1e-6, abs=0
     )
 
 
@@ -41,5 +41,5 @@ def draw(x):
 
 def test_an_operation_keeps_the_settings_that_it_was_traced_under(float64):
     x = jnp.float32(2)
-    (widened,) = programs.widened(jax.make_jaxpr(draw)(x))(x)
-    assert widened.astype(jnp.float32).tolist() == draw(x).tolist()
+    (wide,) = widened(jax.make_jaxpr(draw)(x))(x)
+    assert wide.astype(jnp.float32).tolist() == draw(x).tolist()

@@ -245,7 +245,7 @@ def as_json(rows: Sequence[Row], options: Options) -> bytes:
 def _record(row: Row) -> dict[str, Any]:
     leaves = [
         {
-            **leaf._asdict(),
+            **vars(leaf),
             "dtype": str(leaf.dtype),
             "findings": [*map(dataclasses.asdict, leaf.findings)],
         }

@@ -1,0 +1,188 @@
+"""The gradients that are checked, as vectors: by `jax.grad`, by hand, and in forward mode."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import primitives
+
+from funcnet.base import UsageError
+from funcnet.gradcheck._precision import (
+    NO_RULE,
+    Phi,
+    Refused,
+    as_function,
+    compiled,
+    map_parameters,
+    nested,
+    own_precision,
+)
+from funcnet.gradcheck._vector import (
+    Arrays,
+    Cotangents,
+    Point,
+    Vector,
+    arguments,
+    as_vector,
+    project,
+)
+
+Gradients: TypeAlias = Mapping[str, Vector]
+"""The gradients, named "jax.grad" and "hand"."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claims:
+    """The gradients of φ at the point, in float64.
+
+    Attributes:
+      jax: by `jax.grad`; by hand where JAX has no derivative.
+      hand: by hand, or None.
+      visible: by `jax.grad` with every `stop_gradient` taken out; None where there is none.
+    """
+
+    jax: Vector
+    hand: Vector | None
+    visible: Vector | None
+
+    @property
+    def gradients(self) -> Gradients:
+        """The gradients by name."""
+        return {"jax.grad": self.jax} | ({} if self.hand is None else {"hand": self.hand})
+
+
+def claims_at(at: Point, phi: Phi, hand: Callable | None) -> Claims:
+    """Evaluate the gradients that are to be checked."""
+    by_hand = None if hand is None else _by_hand(hand, at, phi)
+    by_jax = by_hand if phi.gradient is None else _flat(phi.gradient(at.arrays()))
+    if by_jax is None:
+        raise UsageError(
+            "function: expected one that jax.grad can differentiate, or hand= to be checked."
+        )
+    return Claims(jax=by_jax, hand=by_hand, visible=_visible(at, phi))
+
+
+def _flat(arrays: Arrays) -> Vector:
+    return np.concatenate([np.asarray(array) for array in arrays])
+
+
+def _by_hand(hand: Callable, at: Point, phi: Phi) -> Vector:
+    """Return the gradient by hand in float64, or in its own precision where it refuses float64."""
+    wide, own = (arguments(at, at.arrays(), wide=wide) for wide in (phi.precision.wide, False))
+    try:
+        _, gradient = compiled(hand, *wide)
+    except TypeError:
+        _, gradient = compiled(hand, *own)
+    return _hand_vector(at, gradient)
+
+
+def _hand_vector(at: Point, gradient: Any) -> Vector:
+    """Return a gradient by hand as a vector; for `argnums=(0,)` it may be a tuple of one."""
+    args = [at.args[argnum] for argnum in at.argnums]
+    in_tuple = len(args) > 1 or jax.tree.structure(gradient) == jax.tree.structure((args[0],))
+    values = list(gradient) if in_tuple and isinstance(gradient, tuple | list) else [gradient]
+    expected, got = ([jax.tree.structure(tree) for tree in trees] for trees in (args, values))
+    if got != expected:
+        raise UsageError(f"hand: expected the structure of the arguments, {expected}; got {got}.")
+    for leaf, value in zip(at.leaves, jax.tree.leaves(values), strict=True):
+        if leaf.size and jnp.shape(value) != leaf.shape:
+            raise UsageError(
+                f"hand: expected shape {leaf.shape} for {leaf.path}; got {jnp.shape(value)}."
+            )
+    return as_vector(at, values)
+
+
+def _visible(at: Point, phi: Phi) -> Vector | None:
+    """Return the gradient with every `stop_gradient` taken out; None where there is none."""
+    if phi.gradient is None or phi.jaxpr is None or not _hides_something(phi.jaxpr.jaxpr):
+        return None
+    shown = as_function(phi.jaxpr.replace(jaxpr=_without_stop_gradient(phi.jaxpr.jaxpr)))
+    try:
+        gradient = jax.grad(shown)(at.arrays())
+    except NO_RULE:  # for what is hidden
+        return None
+    return _flat(gradient)
+
+
+def _hides_something(jaxpr: jex.Jaxpr) -> bool:
+    equations = (equation for each in nested(jaxpr) for equation in each.eqns)
+    return any(equation.primitive is primitives.stop_gradient_p for equation in equations)
+
+
+def _without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
+    """Return the jaxpr with copies, which let gradients through, for its `stop_gradient`s."""
+
+    def visible(value: Any) -> Any:
+        match value:
+            case jex.ClosedJaxpr():
+                return value.replace(jaxpr=_without_stop_gradient(value.jaxpr))
+            case jex.Jaxpr():
+                return _without_stop_gradient(value)
+        return value
+
+    def seen(equation: jex.JaxprEqn) -> jex.JaxprEqn:
+        if equation.primitive is primitives.stop_gradient_p:
+            return equation.replace(primitive=primitives.copy_p, params={})
+        return map_parameters(visible, equation)
+
+    return jaxpr.replace(eqns=[seen(equation) for equation in jaxpr.eqns])
+
+
+def forward_along(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float] | None:
+    """Return `(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`.
+
+    None where JAX has no forward mode, as for a function with a `custom_vjp`.
+    """
+
+    def slope(v: Any, low: Any, high: Any) -> Any:
+        indices = jnp.arange(len(v))
+        v = jnp.where((low <= indices) & (indices < high), v, 0.0)
+        tangents = tuple(v[leaf.span] for leaf in at.leaves)
+        return jax.jvp(phi.function, (at.arrays(),), (tangents,))[1]
+
+    direction = jnp.asarray(v, jnp.float64)
+    try:
+        slope, _ = compiled(slope, direction, 0, len(v))
+    except (Refused, *NO_RULE):
+        return None
+    return lambda low, high: float(slope(direction, low, high))
+
+
+def moved_by_rounding(at: Point, phi: Phi, claimed: Vector, rng: np.random.Generator) -> Vector:
+    """Return the change of φ's gradient when the point is rounded to the dtypes of its leaves."""
+    if phi.gradient is None:
+        return np.zeros_like(at.vector)
+    epsilon = np.concatenate([np.full(leaf.size, leaf.epsilon) for leaf in at.leaves])
+    signs = rng.choice([-1.0, 1.0], [2, len(epsilon)])
+    there = [_flat(phi.gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
+    with np.errstate(invalid="ignore"):
+        return np.max(abs(np.array(there) - claimed), axis=0)
+
+
+def own_gradients(
+    function: Callable, hand: Callable | None, at: Point, onto: Cotangents, phi: Phi
+) -> Gradients:
+    """Return the gradients as the caller gets them, in the dtypes of the arguments."""
+    if all(leaf.dtype in (np.float64, np.complex128) for leaf in at.leaves if leaf.size):
+        return {}
+
+    def projected(*args: Any) -> Any:
+        return project(function(*args), onto)
+
+    args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, at.args)
+    gradients = {}
+    with own_precision():
+        if phi.gradient is not None:
+            try:
+                _, gradient = compiled(jax.grad(projected, at.argnums, allow_int=True), *args)
+            except NO_RULE:  # in reverse mode: a while loop
+                pass
+            else:
+                gradients["jax.grad"] = as_vector(at, gradient)
+        if hand is not None:
+            gradients["hand"] = _hand_vector(at, compiled(hand, *args)[1])
+    return gradients

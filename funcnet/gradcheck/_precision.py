@@ -1,0 +1,406 @@
+"""In which precision φ is evaluated, and what rounding costs.
+
+φ takes float64 arrays. The function inside it takes float64 as well if it can; otherwise its
+arguments are rounded to their own dtypes. φ is traced to a jaxpr if it can be. The jaxpr tells the
+precision that φ computes in; its rounding error; and φ in float64 throughout.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import primitives
+
+from funcnet._jaxpr import CALLS, CUSTOM, bind, called, interpret
+from funcnet.gradcheck._vector import Arrays, Cotangents, Point, arguments, project
+
+COARSE = 1e-10
+"""The relative precision above which a computation is coarser than float64."""
+
+EPSILON = float(np.finfo(np.float64).eps)
+"""The relative precision of float64."""
+
+SMALL_LEAF = 2048  # numbers: the most of a leaf whose every element is checked
+
+NO_RULE = (TypeError, ValueError, NotImplementedError)
+"""What JAX raises for a derivative, or a batch, of a function that has none.
+
+A TypeError: forward mode through a `custom_vjp`. A ValueError: reverse mode through a while loop,
+or a callback. A NotImplementedError: a primitive without a rule.
+"""
+
+
+class Refused(Exception):
+    """The function fails on these arguments; `__cause__` is its own exception."""
+
+
+@contextmanager
+def own_precision() -> Iterator[None]:
+    """Set JAX as the caller did, but let a random key serve for every evaluation."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+@contextmanager
+def wide_arguments() -> Iterator[None]:
+    """Set JAX as the caller did, but let float64 in, beside constants of float32.
+
+    What the function makes for itself, random numbers above all, stays as it was. A constant out
+    of float32's range, such as the lowest float64, becomes infinite.
+    """
+    before = jax.config.values["jax_explicit_x64_dtypes"]
+    jax.config.update("jax_explicit_x64_dtypes", "allow")
+    try:
+        with own_precision(), jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
+            yield
+    finally:
+        jax.config.update("jax_explicit_x64_dtypes", before)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Make float64 JAX's default, for a function that wants its own arrays in its inputs' dtype."""
+    with jax.enable_x64(True), wide_arguments():
+        yield
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Precision:
+    """A way to evaluate a function at float64 numbers.
+
+    Attributes:
+      context: the JAX configuration.
+      wide: whether the arguments are float64; else they are rounded to their own dtypes.
+    """
+
+    context: Callable[[], AbstractContextManager]
+    wide: bool
+
+
+PRECISIONS = (
+    Precision(context=wide_arguments, wide=True),
+    Precision(context=double_precision, wide=True),
+    Precision(context=wide_arguments, wide=False),
+)
+"""From the one that changes least about the function to the one that every function takes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phi:
+    """φ: ℝⁿ → ℝ in one precision.
+
+    Attributes:
+      precision: how the function inside is evaluated.
+      function: φ, a function of arrays; compiled if it could be traced.
+      value: φ at the point.
+      jaxpr: the jaxpr of φ; None for a function that needs concrete values.
+      gradient: `jax.grad` of φ, a function of arrays; None where JAX has no derivative.
+      epsilon: the coarsest relative precision that φ computes in.
+    """
+
+    precision: Precision
+    function: Callable[[Arrays], Any]
+    value: float
+    jaxpr: jex.ClosedJaxpr | None
+    gradient: Callable[[Arrays], Any] | None
+    epsilon: float
+
+
+def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
+    """Return φ in the first precision in which JAX differentiates it and it computes finely.
+
+    If there is none: in the first that JAX differentiates, then in the first that it accepts.
+    """
+    accepted = []
+    refusal = None
+    for precision in PRECISIONS:
+        try:
+            with precision.context():
+                accepted.append(_evaluated(function, at, onto, precision))
+        except Refused as refused:
+            refusal = refused.__cause__
+            continue
+        if accepted[-1].gradient is not None and accepted[-1].epsilon <= COARSE:
+            break
+    if refusal and not accepted:
+        raise refusal
+    return min(accepted, key=lambda phi: (phi.gradient is None, phi.epsilon > COARSE))
+
+
+def _evaluated(function: Callable, at: Point, onto: Cotangents, precision: Precision) -> Phi:
+    def phi(arrays: Arrays) -> Any:
+        args = arguments(at, arrays, wide=precision.wide)
+        try:
+            outputs = function(*args)
+        except Exception as error:  # the caller's function, whatever it raises
+            raise Refused from error
+        return project(outputs, onto).astype(jnp.float64)
+
+    arrays = at.arrays()
+    try:
+        jaxpr = jax.make_jaxpr(phi)(arrays)
+    except Refused:  # while JAX traces it; perhaps it needs concrete values
+        jaxpr, traced = None, phi
+    else:
+        traced = as_function(jaxpr)
+    try:
+        value = float(traced(arrays))
+    except NotImplementedError as error:  # the device lacks a primitive in float64
+        raise Refused from error
+    return Phi(
+        precision=precision,
+        function=traced,
+        value=value,
+        jaxpr=jaxpr,
+        gradient=_gradient(traced, arrays),
+        epsilon=lowest_precision(jaxpr.jaxpr) if jaxpr else EPSILON,
+    )
+
+
+def as_function(jaxpr: jex.ClosedJaxpr) -> Callable[[Arrays], Any]:
+    """Return a jaxpr of one result as a compiled function of arrays."""
+    return jax.jit(lambda arrays: jex.jaxpr_as_fun(jaxpr)(*arrays)[0])
+
+
+def _gradient(phi: Callable, arrays: Arrays) -> Callable[[Arrays], Any] | None:
+    """Return `jax.grad` of φ; in forward mode where only that can (a while loop)."""
+    few = sum(map(len, arrays)) <= SMALL_LEAF
+    for transformation in (jax.grad, jax.jacfwd)[: 1 + few]:
+        try:
+            gradient, _ = compiled(transformation(phi), arrays)
+        except (Refused, *NO_RULE):
+            continue
+        return gradient
+    return None
+
+
+def compiled(function: Callable, *args: Any) -> tuple[Callable, Any]:
+    """Return a function, compiled if it can be, and its value.
+
+    >>> _, value = compiled(lambda x: x if x > 0 else -x, -2.0)
+    >>> value
+    2.0
+    """
+    quick = jax.jit(function)
+    try:
+        return quick, quick(*args)
+    except Exception:  # raised again below, unless it was tracing that failed
+        return function, function(*args)
+
+
+def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
+    """Return φ in float64 throughout, and the rounding error of its value.
+
+    A φ that rounds to less inside is widened, if it can be and its value stays.
+    """
+    error = None if phi.jaxpr is None else rounding(phi.jaxpr, arrays)
+    if phi.jaxpr is None or error is None:
+        return phi, phi.epsilon * abs(phi.value)
+    if phi.epsilon < COARSE:
+        return phi, error
+    try:
+        jaxpr = jax.make_jaxpr(widened(phi.jaxpr))(*arrays)
+        value = float((function := as_function(jaxpr))(arrays))
+    except (Unwidened, NotImplementedError):  # on this device
+        return phi, error
+    fine_error = rounding(jaxpr, arrays)
+    same = abs(value - phi.value) <= 4 * error + 4 * phi.epsilon * abs(phi.value)
+    if fine_error is None or not same:
+        return phi, error
+    fine = dataclasses.replace(phi, function=function, value=value, jaxpr=jaxpr, epsilon=EPSILON)
+    return fine, fine_error
+
+
+def lowest_precision(jaxpr: jex.Jaxpr) -> float:
+    """Return the relative precision of the coarsest floating type between inputs and outputs.
+
+    Constants do not count: a function of float64 numbers may add float32 ones.
+
+    >>> with jax.enable_x64(True):
+    ...     rounds = jax.make_jaxpr(lambda x: x.astype(jnp.float32) * 2)(1.0)
+    ...     adds = jax.make_jaxpr(lambda x: x + jnp.float32(1).astype(float))(1.0)
+    >>> lowest_precision(rounds.jaxpr), lowest_precision(adds.jaxpr)
+    (1.1920928955078125e-07, 2.220446049250313e-16)
+    """
+    moved = {var for var in jaxpr.invars if _epsilon(var.aval)}
+    epsilons = [EPSILON]
+    for equation in jaxpr.eqns:
+        if any(isinstance(var, jex.Var) and var in moved for var in equation.invars):
+            moved.update(equation.outvars)
+            epsilons += [_epsilon(var.aval) for var in equation.outvars]
+            epsilons += map(lowest_precision, jex.jaxprs_in_params(equation.params))
+    return max(epsilons)
+
+
+def _epsilon(value: Any) -> float:
+    """Return the relative precision of a floating value; 0 for any other."""
+    dtype = getattr(value, "dtype", np.dtype(np.int32))
+    return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
+
+
+def nested(jaxpr: jex.Jaxpr) -> Iterator[jex.Jaxpr]:
+    """Yield a jaxpr and all within it: the bodies of loops, branches, compiled functions."""
+    yield jaxpr
+    for equation in jaxpr.eqns:
+        for inner in jex.jaxprs_in_params(equation.params):
+            yield from nested(inner)
+
+
+def largest_array(jaxpr: jex.Jaxpr) -> int:
+    """Return how many numbers the largest array of a jaxpr has.
+
+    >>> largest_array(jax.make_jaxpr(lambda x: jnp.outer(x, x).sum())(jnp.ones(5)).jaxpr)
+    25
+    """
+    variables = (
+        var
+        for each in nested(jaxpr)
+        for var in [*each.invars, *(var for equation in each.eqns for var in equation.outvars)]
+    )
+    return max((math.prod(getattr(var.aval, "shape", ())) for var in variables), default=1)
+
+
+def constant_shapes(jaxpr: jex.Jaxpr) -> set[tuple[int, ...]]:
+    """Return the shapes of the arrays that a jaxpr holds beside its inputs.
+
+    >>> constant_shapes(jax.make_jaxpr(lambda x: jnp.sum(x * np.ones([5, 1])))(1.0).jaxpr) - {()}
+    {(5, 1)}
+    """
+    shapes = set()
+    for each in nested(jaxpr):
+        atoms = [atom for equation in each.eqns for atom in equation.invars]
+        constants = [*each.constvars, *(atom for atom in atoms if isinstance(atom, jex.Literal))]
+        shapes |= {constant.aval.shape for constant in constants}
+    return shapes
+
+
+def map_parameters(function: Callable[[Any], Any], equation: jex.JaxprEqn) -> jex.JaxprEqn:
+    """Return an equation with `function(value)` for each parameter, and each within a tuple."""
+
+    def mapped(value: Any) -> Any:
+        return jax.tree.map(function, value, is_leaf=lambda each: not isinstance(each, tuple))
+
+    return equation.replace(params={key: mapped(v) for key, v in equation.params.items()})
+
+
+def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
+    """Return the rounding error of a jaxpr's one result, to first order.
+
+    Each number u that depends on the inputs is rounded by `ε u`, which moves the result by `ε u ū`
+    with ū its adjoint: the root of the sum of their squares. Derivatives are those of the values,
+    whatever rules a function brings; a loop counts as one step.
+
+    Returns:
+      The error; None where JAX has no derivative.
+
+    >>> with jax.enable_x64(True):
+    ...     offset = jax.make_jaxpr(lambda x: (x + 1e6) - 1e6)(1.0)
+    ...     2e-10 < rounding(offset, [jnp.ones(())]) < 4e-10
+    True
+    """
+
+    def depending() -> list[Any]:
+        numbers: list[Any] = []
+        _ = _shift_each(jaxpr, inputs, lambda u: numbers.append(u) or u)
+        return numbers
+
+    def shifted(shifts: Sequence[Any]) -> Any:
+        rest = iter(shifts)
+        return _shift_each(jaxpr, inputs, lambda u: u * (1 + next(rest)))
+
+    def error() -> Any:
+        products = jax.grad(shifted)([jnp.zeros(shape.shape, shape.dtype) for shape in shapes])
+        finite = [jnp.nan_to_num(uu.astype(jnp.float64), posinf=0, neginf=0) for uu in products]
+        norms = [
+            _epsilon(uu) * jnp.linalg.norm(each) for uu, each in zip(products, finite, strict=True)
+        ]
+        return jnp.linalg.norm(jnp.stack(norms))
+
+    shapes = jax.eval_shape(depending)
+    try:
+        return float(jax.jit(error)()) if shapes else 0.0
+    except NO_RULE:
+        return None
+
+
+def _shift_each(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any], shift: Callable) -> Any:
+    """Return a jaxpr's one result, with `shift(u)` for each real u that depends on the inputs."""
+
+    def perform(equation: jex.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+        if equation.primitive.name in CALLS | CUSTOM:
+            return interpret(called(equation.params), operands, perform, lambda c: (c, False))
+        depends = any(mark for _, mark in operands)
+        results = bind(equation, [value for value, _ in operands])
+        return [(shift(u) if depends and _is_real(u) else u, depends) for u in results]
+
+    marked = [(value, True) for value in inputs]
+    ((result, _),) = interpret(jaxpr, marked, perform, lambda constant: (constant, False))
+    return result
+
+
+class Unwidened(Exception):
+    """A jaxpr computes in dtypes that cannot be changed."""
+
+
+def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
+    """Return a jaxpr as a function with every floating number in float64.
+
+    >>> with jax.enable_x64(True):
+    ...     rounds = jax.make_jaxpr(lambda x: x.astype(jnp.bfloat16) * 3)(1.0)
+    ...     widened(rounds)(0.1)[0].item()
+    0.30000000000000004
+
+    Raises:
+      Unwidened: the jaxpr calls Python or another library, which expects the dtype that it has.
+    """
+    return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide)
+
+
+def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
+    """Carry out an equation on float64 numbers."""
+    name = equation.primitive.name
+    if name in CALLS | CUSTOM:
+        return interpret(called(equation.params), operands, _widely, _wide)
+    if name == "reduce_precision":
+        return operands
+    if name == "bitcast_convert_type":  # the bits are those of the dtype that it had
+        (operand,), (var,) = operands, equation.invars
+        return [_wide(u) for u in bind(equation, [operand.astype(jnp.result_type(var.aval))])]
+    if "callback" in name or name == "ffi_call":
+        raise Unwidened(name)
+    try:
+        return [_wide(u) for u in bind(map_parameters(_wide_parameter, equation), operands)]
+    except NO_RULE as error:
+        if equation.primitive in vars(primitives).values():  # JAX's own take every dtype
+            raise
+        raise Unwidened(name) from error
+
+
+def _wide_parameter(value: Any) -> Any:
+    """Return a parameter of an equation with float64 for each floating dtype in it."""
+    match value:
+        case jex.ClosedJaxpr():
+            avals = [var.aval for var in value.jaxpr.invars]
+            shapes = [jax.ShapeDtypeStruct(aval.shape, _wide_dtype(aval.dtype)) for aval in avals]
+            return jax.make_jaxpr(widened(value))(*shapes)
+        case np.dtype():
+            return _wide_dtype(value)
+    return value
+
+
+def _wide(value: Any) -> Any:
+    return jnp.asarray(value, jnp.float64) if _is_real(value) else value
+
+
+def _wide_dtype(dtype: Any) -> Any:
+    return np.dtype(np.float64) if jnp.issubdtype(dtype, jnp.floating) else dtype
+
+
+def _is_real(value: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
