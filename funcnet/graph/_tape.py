@@ -156,19 +156,10 @@ class Tape:
 def on_tape(
     what: str, function: Callable[..., Any], expand: str | Iterable[str]
 ) -> Callable[[tuple, dict[str, Any]], tuple[Tape, Any, list[str]]]:
-    """Return a function of `(args, kwargs)` that carries `function` out.
+    """Return a function of `(args, kwargs)` that carries `function` out for `what`, its caller.
 
     Its results are the tape, the output as a pytree of shapes and dtypes, and the names of the
     arguments. Errors of the user's function come through, with a note of the arguments' shapes.
-
-    Args:
-      what: the function that asks, for the error.
-      function: any function that JAX can trace.
-      expand: names of operations to open.
-
-    Raises:
-      UsageError: `function` is not one; or, from the call, an argument is not an array, or `expand`
-        names nothing that the function does.
     """
     if not callable(function):
         raise UsageError(
@@ -220,17 +211,7 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 def unit_cotangent(what: str, tape: Tape, output: Any, hint: str = "") -> Cotangents:
-    """Return the start of a backward pass from an output that is a scalar: 1.
-
-    Args:
-      what: the function that asks, for the error.
-      tape: the tape of the function.
-      output: its output as a pytree of shapes and dtypes.
-      hint: a way out, beside a reduction, if the output is no scalar.
-
-    Raises:
-      UsageError: the output is not a scalar of floats.
-    """
+    """Return the start of a backward pass from a scalar, 1; refuse any other output."""
     leaves = jax.tree.leaves(output)
     if len(leaves) != 1 or leaves[0].shape != ():
         shapes = ", ".join(map(_described, leaves)) or "nothing"
@@ -247,15 +228,9 @@ def unit_cotangent(what: str, tape: Tape, output: Any, hint: str = "") -> Cotang
 
 
 def given_cotangent(tape: Tape, output: Any, cotangent: Any) -> Cotangents:
-    """Return the start of a backward pass from an output of any shape.
+    """Return the start of a backward pass from any output; refuse a cotangent that is not like it.
 
-    Args:
-      tape: the tape of the function.
-      output: its output as a pytree of shapes and dtypes.
-      cotangent: a pytree like the output.
-
-    Raises:
-      UsageError: the cotangent is not like the output.
+    The output is a pytree of shapes and dtypes.
     """
     leaves, structure = jax.tree.flatten(output)
     given, given_structure = jax.tree.flatten(cotangent)
@@ -324,16 +299,7 @@ def _described(leaf: Any) -> str:
 
 
 def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any], expand: Iterable[str]) -> Tape:
-    """Carry out a jaxpr and keep every value.
-
-    Args:
-      jaxpr: as `jax.make_jaxpr` returns it.
-      arguments: one array per input.
-      expand: names of operations to open.
-
-    Raises:
-      UsageError: the function has side effects, or calls back to Python.
-    """
+    """Carry out a jaxpr and keep every value; refuse side effects and calls back to Python."""
     tape = Tape(expand=frozenset(expand))
     tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
     tape.returns(_carry_out(tape, jaxpr, tape.inputs, Call()))

@@ -123,7 +123,9 @@ def _lines(nodes: Iterable[Node]) -> Iterator[list[Node]]:
 
 def _same_line(before: Node, node: Node) -> bool:
     """Whether both are of one line, and not of `x#2` and `x#3`: a variable assigned again."""
-    one, other = (x.source[:2] if x.source else x.operation for x in (before, node))
+    one, other = (
+        (x.source.file, x.source.line) if x.source else x.operation for x in (before, node)
+    )
     assigned_again = (before.part_of or before.name) != (node.part_of or node.name)
     return one == other and not (assigned_again and before.variable == node.variable)
 
