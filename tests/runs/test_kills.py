@@ -1,8 +1,8 @@
 """Runs that are killed at random moments, resumed, and killed again, end with the same bits.
 
 The short form kills 10 times; `FUNCNET_KILLS=50 pytest -n0 -m slow tests/runs/test_kills.py` kills
-as often as it says. The processes are `scripts/train.py`, which saves here whenever the last save
-has ended, so that most kills fall into one.
+as often as it says. The processes are `scripts/train.py`, which saves here after every segment, so
+that many kills fall into a save.
 """
 
 import json
