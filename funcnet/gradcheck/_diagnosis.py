@@ -1,7 +1,7 @@
 """What a wrong gradient looks like: sign flipped in one row, a factor, transposed, zero.
 
-First what was done instead: each hypothesis about the wrong elements is a gradient of its own, and
-the first that leaves no more than a hundredth of the error is the answer. Then where.
+Each hypothesis about the wrong elements is a gradient of its own. The first that explains all but a
+hundredth of the error is the answer. Then the region of the wrong elements is named.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,40 +11,40 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 WHOLE = ("transposed", "shifted by one element")
-"""What is done to a leaf as a whole, though some elements may be the same by it."""
+"""The hypotheses about a leaf as a whole, which may leave some elements right."""
 
 
 class Evidence(NamedTuple):
-    """The elements of a leaf that were looked at; of a complex one each part by itself.
+    """The elements of a leaf that were checked; each part of a complex element by itself.
 
     Attributes:
       claimed: their claimed gradient.
       truth: their true gradient.
-      wrong: which of them are wrong.
+      wrong: whether each is wrong.
       x: their values.
-      numbers: their places in the flattened leaf.
+      numbers: their indices in the flattened leaf.
       whole: the claimed gradient of the whole leaf, flattened.
       shape: the shape of the leaf.
-      batch_sizes: numbers of examples that a mean could have been taken over.
+      batch_sizes: the counts over which a mean could have been taken.
     """
 
-    claimed: Float64[np.ndarray, "places"]
-    truth: Float64[np.ndarray, "places"]
-    wrong: Bool[np.ndarray, "places"]
-    x: Float64[np.ndarray, "places"]
-    numbers: Int[np.ndarray, "places"]
+    claimed: Float64[np.ndarray, "checked"]
+    truth: Float64[np.ndarray, "checked"]
+    wrong: Bool[np.ndarray, "checked"]
+    x: Float64[np.ndarray, "checked"]
+    numbers: Int[np.ndarray, "checked"]
     whole: Float64[np.ndarray, "size"]
     shape: tuple[int, ...]
     batch_sizes: Sequence[int] = ()
 
     @property
     def parts(self) -> int:
-        """How many numbers make an element."""
+        """How many numbers make one element."""
         return self.whole.size // max(int(np.prod(self.shape)), 1)
 
 
 def looks_like(found: Evidence) -> str:
-    """What a wrong gradient does instead, and where; "wrong" if it looks like nothing known.
+    """Return what a wrong gradient does instead, and where; "wrong" if no hypothesis fits.
 
     >>> truth = np.array([1.0, 2.0, -3.0])
     >>> rest = {"x": truth, "numbers": np.arange(3), "shape": (3,)}
@@ -61,16 +61,16 @@ def looks_like(found: Evidence) -> str:
 
 
 def explains(
-    guess: Float64[np.ndarray, "places"],
-    claimed: Float64[np.ndarray, "places"],
-    truth: Float64[np.ndarray, "places"],
+    guess: Float64[np.ndarray, "checked"],
+    claimed: Float64[np.ndarray, "checked"],
+    truth: Float64[np.ndarray, "checked"],
 ) -> bool:
     """Whether a guess leaves no more than a hundredth of the error unexplained."""
     return bool(np.max(abs(claimed - guess)) <= 0.01 * np.max(abs(claimed - truth)))
 
 
 def _hypotheses(found: Evidence) -> Iterator[str]:
-    """What could have been done instead, where the evidence bears it out."""
+    """Yield each hypothesis that the evidence supports."""
     claimed, truth = found.claimed[found.wrong], found.truth[found.wrong]
     if np.isnan(claimed).any():
         yield "NaN"
@@ -110,7 +110,7 @@ def _factor(factor: float, batch_sizes: Sequence[int]) -> str:
 
 
 def _where(found: Evidence) -> str:
-    """Which of the elements looked at are wrong; nothing if almost all with a gradient are."""
+    """Return which elements are wrong; nothing if almost all that have a gradient are."""
     wrong, right = found.wrong, ~found.wrong & (found.truth != 0)
     if right.sum() <= 0.1 * wrong.sum():
         return ""
@@ -120,12 +120,12 @@ def _where(found: Evidence) -> str:
     part = found.numbers % 2
     if found.parts == 2 and len(set(part[wrong])) == 1:
         return f"in the {('real', 'imaginary')[part[wrong][0]]} parts"
-    for axis, places in enumerate(elements):
-        if len(found.shape) > 1 and found.shape[axis] > 1 and len(set(places)) == 1:
+    for axis, indices in enumerate(elements):
+        if len(found.shape) > 1 and found.shape[axis] > 1 and len(set(indices)) == 1:
             names = (
                 ("row ", "column ") if len(found.shape) == 2 else [f"axis {axis} at "] * (axis + 1)
             )
-            return f"in {names[axis]}{places[0]}"
+            return f"in {names[axis]}{indices[0]}"
     x = found.x
     if x[wrong].max() < x[right].min() and x[wrong].max() <= 0:
         return "where the argument is negative"

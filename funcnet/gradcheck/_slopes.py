@@ -8,7 +8,7 @@ moves the numbers of one block: what the block does not touch is computed once p
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -208,16 +208,8 @@ def _scales(x: Float64[np.ndarray, "size"]) -> Float64[np.ndarray, "size"]:
     return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
 
 
-class Steps(NamedTuple):
-    """The steps by which the numbers of a leaf are moved: `scale · t`.
-
-    Attributes:
-      scale: the unit of each number of the leaf.
-      t: the steps in this unit, each an eighth of the one before.
-    """
-
-    scale: Float64[np.ndarray, "size"]
-    t: Float64[np.ndarray, "steps"]
+Steps: TypeAlias = tuple[Float64[np.ndarray, "size"], Float64[np.ndarray, "steps"]]
+"""The unit of a step for each number of a leaf; the steps in this unit."""
 
 
 def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vector) -> Slopes:
@@ -225,15 +217,16 @@ def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vect
 
     Care means more steps; then steps in the scale of the number itself; then larger steps.
     """
-    quick, *careful = _tries(problem, leaf)
-    best = _along_elements(problem, leaf, indices, quick)
-    closest = quick.scale[indices - leaf.start] * quick.t[-1]
-    for tried in careful:
+    numbers = indices - leaf.start
+    (scales, t), *careful = _tries(problem, leaf)
+    best = _along_elements(problem, leaf, indices, (scales, t))
+    closest = scales[numbers] * t[-1]
+    for scales, t in careful:
         unsure = _unsure(problem, claimed[indices], best)
         if not unsure.any():
             break
-        again = _along_elements(problem, leaf, indices[unsure], tried)
-        smallest = tried.scale[indices - leaf.start] * tried.t[-1]
+        again = _along_elements(problem, leaf, indices[unsure], (scales, t))
+        smallest = scales[numbers] * t[-1]
         best = _merged(best, unsure, again, (smallest < closest)[unsure])
         closest = np.where(unsure, np.minimum(closest, smallest), closest)
     return best
@@ -246,20 +239,19 @@ def _tries(problem: Problem, leaf: Leaf) -> list[Steps]:
     own = np.where(x != 0, abs(x), 2.0**-40 * scales)
     coarse = problem.fine.epsilon > COARSE
     return [
-        Steps(scale=scales, t=steps(2 if coarse else 7, 3)),
-        Steps(scale=scales, t=steps(1 if coarse else 4, 8)),
-        Steps(scale=own, t=steps(2, 8)),
-        Steps(scale=np.maximum(scales, 1.0), t=steps(2, 8)),
+        (scales, steps(2 if coarse else 7, 3)),
+        (scales, steps(1 if coarse else 4, 8)),
+        (own, steps(2, 8)),
+        (np.maximum(scales, 1.0), steps(2, 8)),
     ]
 
 
 def _along_elements(problem: Problem, leaf: Leaf, indices: Indices, tried: Steps) -> Slopes:
     """Return the slopes with respect to single numbers, from these steps."""
     v = np.zeros_like(problem.at.vector)
-    v[leaf.span] = tried.scale
-    slopes = _slopes(problem, v, indices, indices + 1, tried.t)
-    unit = v[indices]
-    return Slopes._make(side if side.dtype == bool else side / unit for side in slopes)
+    v[leaf.span], t = tried
+    slopes = _slopes(problem, v, indices, indices + 1, t)
+    return Slopes._make(side if side.dtype == bool else side / v[indices] for side in slopes)
 
 
 def _unsure(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Bool[np.ndarray, "checked"]:

@@ -163,6 +163,8 @@ def _report(
     verdict = next(code for code in GRAVEST_FIRST if (codes == code).any())
     bad = (codes == verdict) & (verdict != "match")
     refused = verdict in REFUSED
+    disagrees = name if refused else "none"
+    checked = zip(measured.indices[bad], slopes.value[bad], slopes.bar[bad], strict=True)
     evidence = Evidence(
         claimed=shown[measured.indices],
         truth=slopes.value,
@@ -182,8 +184,8 @@ def _report(
         error=_error(measured, codes, shown),
         looks_like=looks_like(evidence) if refused else None,
         findings=tuple(
-            _finding(measured, i, gradients, name if refused else "none")
-            for i in map(int, np.flatnonzero(bad)[:MOST_FINDINGS])
+            _finding(leaf, int(index), gradients, float(value), float(bar), disagrees)
+            for index, value, bar in list(checked)[:MOST_FINDINGS]
         ),
     )
 
@@ -206,12 +208,7 @@ def _batch_sizes(problem: Problem) -> list[int]:
     return sorted({shape[0] for shape in shapes if shape} | {int(np.prod(s)) for s in shapes})
 
 
-def _finding(measured: Measured, i: int, gradients: Gradients, disagrees: str) -> Finding:
-    value, bar = float(measured.slopes.value[i]), float(measured.slopes.bar[i])
-    return finding(measured.leaf, int(measured.indices[i]), gradients, value, bar, disagrees)
-
-
-def finding(
+def _finding(
     leaf: Leaf, index: int, gradients: Gradients, slope: float, bar: float, disagrees: str
 ) -> Finding:
     """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
@@ -277,7 +274,7 @@ def compare_forward(
     by_forward[index] = forward(index, index + 1) / v[index]
     slopes = element_slopes(problem, leaf, np.array([index]), claimed)
     value, bar = float(slopes.value[0]), float(slopes.bar[0])
-    found = finding(leaf, index, {"jax.grad": by_forward}, value, bar, "forward mode")
+    found = _finding(leaf, index, {"jax.grad": by_forward}, value, bar, "forward mode")
     why = "forward mode differs from reverse mode"
     return dataclasses.replace(report, verdict="wrong", looks_like=why, findings=(found,))
 
@@ -318,7 +315,7 @@ def compare_own(
                 report,
                 verdict="wrong" if np.isfinite(gradient[index]) else "nonfinite",
                 looks_like=f"right in float64, not in {leaf.dtype}",
-                findings=(finding(leaf, index, there, float(claimed[index]), 0.0, name),),
+                findings=(_finding(leaf, index, there, float(claimed[index]), 0.0, name),),
             )
         report = dataclasses.replace(report, error=max(report.error, float(np.max(gap) / size)))
         lost = np.minimum(lost, 8 * np.max(gap) + lost / 1024)  # by hand no worse than jax.grad

@@ -2,10 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import funcnet as fn
-from funcnet.gradcheck._precision import rounding, widened
+from funcnet.gradcheck._precision import (
+    compiled,
+    constant_shapes,
+    largest_array,
+    lowest_precision,
+    rounding,
+    widened,
+)
 
 
 def offset(x):
@@ -43,3 +51,29 @@ def test_an_operation_keeps_the_settings_that_it_was_traced_under(float64):
     x = jnp.float32(2)
     (wide,) = widened(jax.make_jaxpr(draw)(x))(x)
     assert wide.astype(jnp.float32).tolist() == draw(x).tolist()
+
+
+def test_constants_do_not_count_for_the_precision_of_a_jaxpr(float64):
+    rounds = jax.make_jaxpr(lambda x: x.astype(jnp.float32) * 2)(1.0)
+    adds = jax.make_jaxpr(lambda x: x + jnp.float32(1).astype(float))(1.0)
+    found = lowest_precision(rounds.jaxpr), lowest_precision(adds.jaxpr)
+    assert found == (np.finfo(np.float32).eps, np.finfo(np.float64).eps)
+
+
+def test_the_sizes_of_arrays_in_a_jaxpr():
+    assert largest_array(jax.make_jaxpr(lambda x: jnp.outer(x, x).sum())(jnp.ones(5)).jaxpr) == 25
+    holds = jax.make_jaxpr(lambda x: jnp.sum(x * np.ones([5, 1], np.float32)))(1.0)
+    assert constant_shapes(holds.jaxpr) - {()} == {(5, 1)}
+
+
+def test_rounding_beside_an_offset(float64):
+    assert 2e-10 < rounding(jax.make_jaxpr(offset)(1.0), [jnp.ones(())]) < 4e-10
+
+
+def test_widening_undoes_a_rounding(float64):
+    rounds = jax.make_jaxpr(lambda x: x.astype(jnp.bfloat16) * 3)(1.0)
+    assert widened(rounds)(0.1)[0].item() == 3 * 0.1
+
+
+def test_what_cannot_be_compiled_runs_as_it_is():
+    assert compiled(lambda x: x if x > 0 else -x, -2.0)[1] == 2.0
