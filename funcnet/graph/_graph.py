@@ -145,7 +145,7 @@ class Graph(Computation):
     def __getitem__(self, name: str) -> Node:
         """Return the node of a name.
 
-        A variable that is assigned again is `w`, `w#2`, `w#3` in the order of the program. A value
+        A variable that is assigned again is `w`, `w#2`, `w#3` in their order. A value
         that is `h` in a called function and `y` in its caller is shown as `y`, and found by both.
 
         Raises:

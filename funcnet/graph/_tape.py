@@ -154,7 +154,7 @@ class Tape:
 
 
 def on_tape(
-    what: str, function: Callable[..., Any], expand: str | Iterable[str]
+    what: str, function: Any, expand: str | Iterable[str]
 ) -> Callable[[tuple, dict[str, Any]], tuple[Tape, Any, list[str]]]:
     """Return a function of `(args, kwargs)` that carries `function` out for `what`, its caller.
 

@@ -34,16 +34,6 @@ def test_a_factor_1_on_the_way_is_not_said():
     assert legend == "  ∂y/∂x: ȳ, to each, then 2  [] → [2]"
 
 
-@jax.custom_jvp
-def running_sum(x):
-    return jax.lax.scan(lambda c, a: (c + a, c + a), jnp.zeros((), x.dtype), x)[1]
-
-
-@running_sum.defjvp
-def _(primals, tangents):
-    return running_sum(*primals), running_sum(*tangents)
-
-
 def paths_of(doublings):
     """A function whose output has 2 ** doublings paths to x."""
 

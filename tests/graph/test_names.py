@@ -8,16 +8,6 @@ import funcnet as fn
 from funcnet.graph._graph import trace
 
 
-@jax.custom_jvp
-def running_sum(x):
-    return jax.lax.scan(lambda c, a: (c + a, c + a), jnp.zeros((), x.dtype), x)[1]
-
-
-@running_sum.defjvp
-def _(primals, tangents):
-    return running_sum(*primals), running_sum(*tangents)
-
-
 def test_names_of_many_kinds_of_assignment():
     def function(x):
         (a, b), c = (x + 1, x * 2), jnp.sin(x)
@@ -148,14 +138,6 @@ def test_the_loop_of_a_called_function_is_not_the_callers():
     assert names == ["weights[0]", "weights[1]", "x", "v1", "x#2", "v2", "logits", "once"]
     names = [node.name for node in trace(often)([1.0, 2.0], 3.0).nodes]
     assert names[2:] == ["x", "v1", "y", "x#2", "v2", "y#2", "x#3"]
-
-
-def network(layers, x, y, broken):
-    """An MLP whose second layer is `broken`."""
-    h1 = jnp.tanh(x @ layers[0])
-    h2 = broken(h1 @ layers[1])
-    z = h2 @ layers[2]
-    return jnp.mean((z - y) ** 2)
 
 
 def test_names_of_pytrees_and_integers():
