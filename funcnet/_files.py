@@ -1,18 +1,18 @@
-"""Files that are whole or absent, whatever moment the writing ends."""
+"""Files that are whole or absent, at whatever moment the writing ends."""
 
 import os
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under another name beside its own, then renames it.
+    """Write a file under a temporary name beside its own, then rename it.
 
     Args:
       path: the file; its folder exists.
       content: all of it.
 
     Raises:
-      OSError: it can't be written. What was there before is there still.
+      OSError: the file can't be written. Its old content, if there was any, is still there.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -25,7 +25,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when a file's content, or a folder's list of names, has reached the disk."""
+    """Return when a file's content, or a folder's list of names, has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,16 @@
 """Activations: elementwise non-linearities, maxout, and the softmax.
 
-Each takes floats of any dtype and returns the same dtype. With their default options, values and
-gradients are finite for every finite input. NaN stays NaN. Where a derivative does not exist, at a
-kink, the gradient is PyTorch's: the lecture draws these functions with PyTorch.
+| activation | values | take it |
+| --- | --- | --- |
+| `sigmoid` | 0 to 1 | for a probability; as a hidden layer it saturates on both sides |
+| `tanh` | −1 to 1 | where hidden units should be centred on 0; it saturates too |
+| `relu` | 0 to ∞ | by default; a unit whose input stays below 0 learns nothing |
+| `leaky_relu`, `elu` | −∞ to ∞, −1 to ∞ | where such units are to learn |
+| `maxout` | −∞ to ∞ | to let the layer learn its own convex activation |
+
+Each function takes floats of any dtype and returns the same dtype. With the default options, values
+and gradients are finite for every finite input. NaN stays NaN. At a kink, where no derivative
+exists, the gradient is PyTorch's: the lecture draws these functions with PyTorch.
 
 The functions are those of *Fundamentals of Deep Learning* (Buduma, 2017), chapter 3, and of the
 lecture on it. `chain_rule` derives their gradients by hand.
@@ -19,10 +27,10 @@ from jaxtyping import Array, Float
 
 @jax.custom_jvp
 def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """The logistic function, `σ(x) = 1 / (1 + e⁻ˣ)`, between 0 and 1.
+    """Return the logistic function, `σ(x) = 1 / (1 + e⁻ˣ)`, between 0 and 1.
 
-    Its derivative is computed as `1 / (2 + eˣ + e⁻ˣ)`, which keeps its relative accuracy where the
-    textbook's `σ (1 − σ)` rounds to 0 (in float32 from x = 17 on).
+    The derivative is computed as `1 / (2 + eˣ + e⁻ˣ)`, because the textbook's `σ (1 − σ)` rounds
+    to 0 where σ rounds to 1 (in float32 from x = 17 on).
 
     >>> sigmoid(jnp.array([0.0, 20.0]))
     Array([0.5, 1. ], dtype=float32)
@@ -36,30 +44,30 @@ def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 def _sigmoid_jvp(primals: tuple, tangents: tuple) -> tuple:
     """`dσ(x) = σ'(x) dx`."""
     (x,), (dx,) = primals, tangents
-    return sigmoid(x), _sigmoid_slope(x) * dx
+    return sigmoid(x), _bell(x) / 4 * dx
 
 
 @jax.custom_jvp
-def _sigmoid_slope(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """`σ'(x) = σ(x) σ(−x) = 1 / (2 + eˣ + e⁻ˣ)`: right in both tails, and never above 1/4."""
+def _bell(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """`4 / (2 + eˣ + e⁻ˣ) = 4 σ'(x) = tanh'(x/2)`: accurate in both tails, and never above 1."""
     x = jnp.asarray(x)
-    return 1 / (2 + (jnp.exp(x) + jnp.exp(-x)))
+    return 4 / (2 + (jnp.exp(x) + jnp.exp(-x)))
 
 
-@_sigmoid_slope.defjvp
-def _sigmoid_slope_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`dσ'(x) = σ'(x) (σ(−x) − σ(x)) dx`, finite where eˣ is not."""
+@_bell.defjvp
+def _bell_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """`d bell(x) = −bell(x) tanh(x/2) dx`, finite where eˣ is not."""
     (x,), (dx,) = primals, tangents
-    slope = _sigmoid_slope(x)
-    return slope, slope * (sigmoid(-jnp.asarray(x)) - sigmoid(x)) * dx
+    bell = _bell(x)
+    return bell, -bell * tanh(jnp.asarray(x) / 2) * dx
 
 
 @jax.custom_jvp
 def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """The hyperbolic tangent, `(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1`, between −1 and 1.
+    """Return the hyperbolic tangent, `(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1`, between −1 and 1.
 
-    Its derivative is computed as `4 / (2 + e²ˣ + e⁻²ˣ)`, which keeps its relative accuracy where
-    the textbook's `1 − tanh²` rounds to 0 (in float32 from x = 9 on).
+    The derivative is computed as `4 σ'(2x) = 4 / (2 + e²ˣ + e⁻²ˣ)`, because the textbook's
+    `1 − tanh²` rounds to 0 where tanh rounds to 1 (in float32 from x = 9 on).
 
     >>> tanh(jnp.array([-1.0, 0.0, 1.0])).round(4)
     Array([-0.7616,  0.    ,  0.7616], dtype=float32)
@@ -73,26 +81,11 @@ def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 def _tanh_jvp(primals: tuple, tangents: tuple) -> tuple:
     """`d tanh x = tanh'(x) dx`."""
     (x,), (dx,) = primals, tangents
-    return tanh(x), _tanh_slope(x) * dx
-
-
-@jax.custom_jvp
-def _tanh_slope(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """`tanh'(x) = 4 σ'(2x) = 4 / (2 + e²ˣ + e⁻²ˣ)`: right in both tails, and never above 1."""
-    x = jnp.asarray(x)
-    return 4 / (2 + (jnp.exp(2 * x) + jnp.exp(-2 * x)))
-
-
-@_tanh_slope.defjvp
-def _tanh_slope_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`d tanh'(x) = −2 tanh(x) tanh'(x) dx`, finite where e²ˣ is not."""
-    (x,), (dx,) = primals, tangents
-    slope = _tanh_slope(x)
-    return slope, -2 * tanh(x) * slope * dx
+    return tanh(x), _bell(2 * jnp.asarray(x)) * dx
 
 
 def relu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """The rectifier, `max(0, x)`. The gradient at 0 is 0, as in PyTorch.
+    """Return the rectifier, `max(0, x)`. Its gradient is 1 above 0 and 0 below; at 0 it is 0.
 
     Nair and Hinton, *Rectified Linear Units Improve Restricted Boltzmann Machines* (2010).
 
@@ -108,7 +101,9 @@ def relu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 def leaky_relu(
     x: Float[ArrayLike, "*shape"], *, negative_slope: ArrayLike = 0.1
 ) -> Float[Array, "*shape"]:
-    """The leaky rectifier, `max(0.1 x, x)` in the lecture: x, or `negative_slope · x` below 0.
+    """Return the leaky rectifier: x, or `negative_slope · x` below 0.
+
+    The lecture writes it as `max(0.1 x, x)`.
 
     The gradient at 0 is `negative_slope`, as in PyTorch (`jax.nn.leaky_relu` has 1 there).
 
@@ -124,10 +119,11 @@ def leaky_relu(
 
 
 def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array, "*shape"]:
-    """The exponential linear unit: x, or `α (eˣ − 1)` below 0.
+    """Return the exponential linear unit: x, or `α (eˣ − 1)` below 0, which tends to −α.
 
-    The gradient at 0 is α, as in PyTorch; with the default, α = 1, there is no kink. Below 0 it is
-    computed as `α eˣ`; `α (eˣ − 1) + α`, JAX's own, rounds to 0 (in float32 from x = −17 on).
+    The gradient at 0 is α, as in PyTorch. With the default, α = 1, there is no kink. Below 0 the
+    gradient is computed as `α eˣ`, because JAX's own, `α (eˣ − 1) + α`, rounds to 0 (in float32
+    from x = −17 on).
 
     Clevert, Unterthiner and Hochreiter, *Fast and Accurate Deep Network Learning by Exponential
     Linear Units* (2015).
@@ -136,8 +132,8 @@ def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array
     Array([-0.8647,  0.    ,  3.    ], dtype=float32)
     """
     x = jnp.asarray(x)
-    # The inner `where` keeps e^x finite on the side that the outer one drops: its gradient would
-    # be 0 · inf = NaN.
+    # The inner `where` keeps e^x finite on the side that the outer one drops: without it, the
+    # gradient would be 0 · inf = NaN there.
     return jnp.where(x <= 0, jnp.asarray(alpha, x.dtype) * _expm1(jnp.where(x <= 0, x, 0)), x)
 
 
@@ -155,9 +151,10 @@ def _expm1_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 
 def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batch features"]:
-    """The largest of several linear pieces: the maximum over the second to last axis.
+    """Return the largest of several linear pieces: the maximum over the second to last axis.
 
-    At a tie the gradient is shared equally among the largest, as in `torch.amax`.
+    The gradient goes to the largest piece. At a tie the largest share it equally, as in
+    `torch.amax`.
 
     Goodfellow, Warde-Farley, Mirza, Courville and Bengio, *Maxout Networks* (2013).
 
@@ -169,10 +166,10 @@ def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batc
 
 @jax.custom_jvp
 def softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch classes"]:
-    """Probabilities from logits, `pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)`, over the last axis.
+    """Return the probabilities of logits, `pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)`, over the last axis.
 
-    Logits are shifted by their maximum first, which changes nothing but that no exponential
-    overflows.
+    The logits are taken less their maximum: p stays the same, and no exponential overflows. A logit
+    of −∞ has the probability 0; one of +∞ gives NaN. For a loss, take `log_softmax`.
 
     >>> softmax(jnp.log(jnp.array([1.0, 2.0, 5.0]))).round(4)
     Array([0.125, 0.25 , 0.625], dtype=float32)
@@ -192,9 +189,10 @@ def _softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 @jax.custom_jvp
 def log_softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch classes"]:
-    """The logarithm of the softmax, `xᵢ − log Σⱼ exp(xⱼ)`, over the last axis.
+    """Return the logarithm of the softmax, `xᵢ − log Σⱼ exp(xⱼ)`, over the last axis.
 
-    A result below the lowest finite number of the dtype stays at it.
+    It keeps its accuracy where the softmax rounds to 0 or 1. A result below the lowest finite
+    number of the dtype is that number.
 
     >>> log_softmax(jnp.array([0.0, 1000.0]))
     Array([-1000.,     0.], dtype=float32)

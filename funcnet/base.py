@@ -1,10 +1,10 @@
-"""The vocabulary: arrays, pytrees, and the three records that everything else passes on.
+"""The vocabulary: types, three records, the error of a caller's mistake, and a few helpers.
 
-A neural network here is a pair of pure functions, `Model(init, apply)`; its parameters are a
-pytree, most often of `Linear(weight, bias)`; what it learns from are `Examples(inputs, targets)`.
+A neural network here is a pair of pure functions, `Model(init, apply)`. Its parameters are a
+pytree, most often of `Linear(weight, bias)`. It learns from `Examples(inputs, targets)`.
 
-Axis names mean the same everywhere: `batch` (one entry an example; may be several axes, or none),
-`features`, `hidden`, `classes`, `outputs`, and `pieces` (of a maxout layer).
+Axis names mean the same everywhere: `batch` (one entry per example; several axes, or none, are
+allowed), `features`, `hidden`, `classes`, `outputs`, and `pieces` (of a maxout layer).
 """
 
 import difflib
@@ -19,16 +19,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 Key: TypeAlias = PRNGKeyArray
-"""A random key, as `jax.random.key(seed)` makes it."""
+"""A random key, made by `jax.random.key(seed)`."""
 
 Size: TypeAlias = int | np.integer
-"""How many there are of something: `labels.max() + 1` is a NumPy integer."""
+"""A count. `labels.max() + 1` is a NumPy integer, so NumPy's integers count too."""
 
 Params: TypeAlias = Any
 """A pytree of floating point arrays."""
 
 PathLike: TypeAlias = str | os.PathLike[str]
-"""Where a file or a folder is."""
+"""The path of a file or a folder."""
 
 
 class Model(NamedTuple):
@@ -57,7 +57,7 @@ class Linear(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Inputs and the targets that belong to them; the leading axis of both counts the examples.
+    """Inputs and their targets. The leading axis of both counts the examples.
 
     Attributes:
       inputs: `[batch, features]`, floats, or `uint8` intensities from 0 to 255.
@@ -71,9 +71,9 @@ class Examples(NamedTuple):
 class UsageError(ValueError):
     """A mistake that the caller can mend: an argument, an option, a file.
 
-    The message says what was expected, what came, and what to try. A message of the library begins
-    with the name of the parameter, `learning_rate: expected ...`. The programs print the message in
-    one line and exit with code 2. Any other exception is a defect, and keeps its traceback.
+    The message begins with the name of the parameter. It says what was expected, what came, and
+    what to try. The programs print it in one line and exit with code 2. Every other exception is a
+    defect, or the world's fault, and keeps its class.
 
     >>> raise UsageError("epochs: expected a positive integer; got 0.")
     Traceback (most recent call last):
@@ -95,7 +95,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def num_params(params: Params) -> int:
-    """How many numbers there are to learn; of `jax.eval_shape`'s leaves too.
+    """Return how many numbers there are to learn. The leaves may be `jax.eval_shape`'s.
 
     >>> num_params(Linear(weight=jnp.zeros([10, 64]), bias=jnp.zeros(10)))
     650
@@ -106,7 +106,7 @@ def num_params(params: Params) -> int:
 def to_float(
     inputs: Float[ArrayLike, "*shape"] | UInt8[ArrayLike, "*shape"], dtype: Any = jnp.float32
 ) -> Float[Array, "*shape"]:
-    """`uint8` intensities, 0 to 255, as numbers of `dtype` from 0 to 1; floats as they are.
+    """Return `uint8` intensities, 0 to 255, as numbers of `dtype` from 0 to 1; floats unchanged.
 
     Images stay `uint8` in memory and become floats where they are used: a quarter of the traffic.
 
@@ -118,12 +118,12 @@ def to_float(
 
 
 def one_of(argument: str, value: str, expected: Iterable[str]) -> str:
-    """`value`, if it is among the expected names; else a `UsageError` that lists the nearest.
+    """Return `value` if it is an expected name; else raise a `UsageError` that says the nearest.
 
     Args:
-      argument: what the caller calls the value, for the message.
+      argument: the name of the caller's parameter, for the message.
       value: the name that came.
-      expected: the names there are.
+      expected: the names that there are.
 
     >>> one_of("activation", "rleu", ["relu", "elu"])
     Traceback (most recent call last):
@@ -138,7 +138,7 @@ def one_of(argument: str, value: str, expected: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest of those there are, if one is near.
+    """Return the end of a message about an unknown name: the nearest name, if one is near.
 
     >>> did_you_mean("rleu", ["relu", "tanh"])
     " Did you mean 'relu'?"

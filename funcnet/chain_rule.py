@@ -1,17 +1,19 @@
-"""Gradients derived by hand: the chain rule, walked backwards. This file knows no autodiff.
+"""Gradients derived by hand: the chain rule, walked backwards. This file uses no autodiff.
 
-Backward, each step multiplies the gradient that comes in from above by its own, local, derivative:
+Backward, each step multiplies the gradient that comes in from above by its own, local derivative:
 
     new_input_grad = input_grad * local_grad
 
 `x_grad` is `∂L/∂x` throughout: the gradient of the one number L with respect to x, in the shape of
-x. For the lecture's example, `lecture_forward` and `lecture_backward` write every step out; for the
-networks, `value_and_gradient` puts together a derivative for each activation (`DERIVATIVES`), a
-gradient for each loss (`LOSS_GRADIENTS`) and the three products of an affine layer.
+x. `lecture_forward` and `lecture_backward` write out every step of the lecture's example. For the
+networks, `value_and_gradient` puts together the derivative of each activation (`DERIVATIVES`), the
+gradient of each loss (`LOSS_GRADIENTS`), and the three products of an affine layer.
 
-The derivations are those of *Fundamentals of Deep Learning* (Buduma, 2017), chapter 2, and of the
-lecture on chapter 3; Goodfellow, Bengio and Courville, *Deep Learning* (2016), section 6.5, give
-them in full. At a kink, where no derivative exists, it is the one that `activations` documents.
+These formulas are a second road, which checks `jax.grad` of `activations` and `losses`: they share
+the forward functions, and no derivative. The derivations are those of *Fundamentals of Deep
+Learning* (Buduma, 2017), chapter 2, and of the lecture on chapter 3; Goodfellow, Bengio and
+Courville, *Deep Learning* (2016), section 6.5, give them in full. At a kink, where no derivative
+exists, each function returns the one that `activations` documents.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +31,7 @@ from funcnet.models import FITTING_LOSSES
 
 
 class LectureGraph(NamedTuple):
-    """A number for each node of the lecture's graph: its value, or its gradient.
+    """One number per node of the lecture's graph: its value, or its gradient.
 
     `b = w1·a,  c = w2·a,  d = w3·b + w4·c,  L = 10 − d`
     """
@@ -48,7 +50,7 @@ class LectureGraph(NamedTuple):
 def lecture_forward(
     a: ArrayLike, w1: ArrayLike, w2: ArrayLike, w3: ArrayLike, w4: ArrayLike
 ) -> LectureGraph:
-    """The lecture's example, forward: `b = w1·a,  c = w2·a,  d = w3·b + w4·c,  L = 10 − d`.
+    """Compute the lecture's example forward: `b = w1·a, c = w2·a, d = w3·b + w4·c, L = 10 − d`.
 
     >>> lecture_forward(a=2.0, w1=3.0, w2=4.0, w3=5.0, w4=6.0)
     LectureGraph(a=2.0, w1=3.0, w2=4.0, w3=5.0, w4=6.0, b=6.0, c=8.0, d=78.0, L=-68.0)
@@ -61,10 +63,10 @@ def lecture_forward(
 
 
 def lecture_backward(values: LectureGraph) -> LectureGraph:
-    """The lecture's example, backward: `∂L/∂·` of every node, from L to the leaves.
+    """Compute the lecture's example backward: `∂L/∂·` of every node, from L to the leaves.
 
-    At each node `new_input_grad = input_grad * local_grad`, and a, which has two uses, adds what
-    comes back along both.
+    At each node `new_input_grad = input_grad * local_grad`. The node a has two uses: its gradient
+    is the sum of what comes back along both.
 
     >>> lecture_backward(lecture_forward(a=2.0, w1=3.0, w2=4.0, w3=5.0, w4=6.0))
     LectureGraph(a=-39.0, w1=-10.0, w2=-12.0, w3=-6.0, w4=-8.0, b=-5.0, c=-6.0, d=-1.0, L=1.0)
@@ -97,7 +99,10 @@ def lecture_backward(values: LectureGraph) -> LectureGraph:
 
 
 def sigmoid_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """`σ'(x) = σ(x) (1 − σ(x)) = 1 / (2 + eˣ + e⁻ˣ)`, the last being accurate in both tails.
+    """Return `σ'(x) = σ(x) (1 − σ(x)) = 1 / (2 + eˣ + e⁻ˣ)`.
+
+    The lecture writes the first form. The code computes the second, because `1 − σ(x)` rounds to 0
+    where σ(x) rounds to 1 (in float32 from x = 17 on).
 
     >>> sigmoid_derivative(jnp.array([0.0, 20.0]))
     Array([2.5000e-01, 2.0612e-09], dtype=float32)
@@ -107,7 +112,10 @@ def sigmoid_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def tanh_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """`tanh'(x) = 1 − tanh²(x) = 4 / (2 + e²ˣ + e⁻²ˣ)`, the last being accurate in both tails.
+    """Return `tanh'(x) = 1 − tanh²(x) = 4 / (2 + e²ˣ + e⁻²ˣ)`.
+
+    The lecture writes the first form. The code computes the second, because `1 − tanh²(x)` rounds
+    to 0 where tanh²(x) rounds to 1 (in float32 from x = 9 on).
 
     >>> tanh_derivative(jnp.array([0.0, 10.0]))
     Array([1.0000e+00, 8.2446e-09], dtype=float32)
@@ -117,7 +125,7 @@ def tanh_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def relu_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """`relu'(x) = 0 for x ≤ 0, else 1`.
+    """Return `relu'(x) = 0 for x ≤ 0, else 1`.
 
     >>> relu_derivative(jnp.array([-2.0, 0.0, 3.0]))
     Array([0., 0., 1.], dtype=float32)
@@ -129,7 +137,7 @@ def relu_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 def leaky_relu_derivative(
     x: Float[ArrayLike, "*shape"], *, negative_slope: float = 0.1
 ) -> Float[Array, "*shape"]:
-    """`leaky_relu'(x) = negative_slope for x ≤ 0, else 1`.
+    """Return `leaky_relu'(x) = negative_slope for x ≤ 0, else 1`.
 
     >>> leaky_relu_derivative(jnp.array([-2.0, 0.0, 3.0]))
     Array([0.1, 0.1, 1. ], dtype=float32)
@@ -139,7 +147,7 @@ def leaky_relu_derivative(
 
 
 def elu_derivative(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shape"]:
-    """`elu'(x) = α eˣ for x ≤ 0, else 1`.
+    """Return `elu'(x) = α eˣ for x ≤ 0, else 1`.
 
     >>> elu_derivative(jnp.array([-2.0, 0.0, 3.0]))
     Array([0.1353, 1.    , 1.    ], dtype=float32)
@@ -151,7 +159,7 @@ def elu_derivative(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Floa
 def maxout_derivative(
     x: Float[ArrayLike, "*batch pieces features"],
 ) -> Float[Array, "*batch pieces features"]:
-    """`∂ maxⱼ xⱼ / ∂xᵢ = 1 for the largest piece, else 0`; shared equally by several largest.
+    """Return `∂ maxⱼ xⱼ / ∂xᵢ = 1 for the largest piece, else 0`; several largest share the 1.
 
     >>> maxout_derivative(jnp.array([[1.0, 2.0], [0.0, 2.0]]))
     Array([[1. , 0.5],
@@ -172,13 +180,13 @@ DERIVATIVES: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
         "maxout": maxout_derivative,
     }
 )
-"""The derivative of each activation, a function of what the activation takes."""
+"""The derivative of each activation, a function of the activation's input."""
 
 
 def squared_error_gradient(
     predictions: Float[ArrayLike, "*batch"], targets: Float[ArrayLike, "*batch"]
 ) -> Float[Array, "*batch"]:
-    """`∂/∂ŷ (ŷ − y)² = 2 (ŷ − y)`.
+    """Return `∂/∂ŷ (ŷ − y)² = 2 (ŷ − y)`.
 
     >>> squared_error_gradient(jnp.array([1.0, 2.0]), jnp.array([1.0, 5.0]))
     Array([ 0., -6.], dtype=float32)
@@ -190,9 +198,10 @@ def binary_cross_entropy_gradient(
     logits: Float[ArrayLike, "*batch"],
     labels: Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch"],
 ) -> Float[Array, "*batch"]:
-    """`∂/∂z (−y log σ(z) − (1 − y) log σ(−z)) = −y σ(−z) + (1 − y) σ(z) = σ(z) − y`.
+    """Return `∂/∂z (−y log σ(z) − (1 − y) log σ(−z)) = −y σ(−z) + (1 − y) σ(z) = σ(z) − y`.
 
-    The middle form keeps the digits that the last one cancels for a confident, right answer.
+    The lecture writes the last form. The code computes the one before it, which keeps the digits
+    that `σ(z) − y` cancels for a confident, right answer.
 
     >>> binary_cross_entropy_gradient(jnp.array([0.0, 20.0]), jnp.array([0, 1]))
     Array([ 5.0000e-01, -2.0612e-09], dtype=float32)
@@ -205,9 +214,9 @@ def binary_cross_entropy_gradient(
 def softmax_cross_entropy_gradient(
     logits: Float[ArrayLike, "*batch classes"], labels: Int[ArrayLike, "*batch"]
 ) -> Float[Array, "*batch classes"]:
-    """`∂/∂z (−log p_y) = p − onehot(y)` with `p = softmax(z)`.
+    """Return `∂/∂z (−log p_y) = p − onehot(y)` with `p = softmax(z)`.
 
-    For a label outside the classes `onehot(y)` is 0; the loss, which is NaN there, has no gradient.
+    For a label outside of the classes `onehot(y)` is 0. The loss is NaN there, without a gradient.
 
     >>> softmax_cross_entropy_gradient(jnp.array([0.0, 0.0]), jnp.array(1))
     Array([ 0.5, -0.5], dtype=float32)
@@ -220,7 +229,7 @@ def sigmoid_squared_error_gradient(
     logits: Float[ArrayLike, "*batch"],
     labels: Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch"],
 ) -> Float[Array, "*batch"]:
-    """`∂/∂z (σ − y)² = 2 (σ − y) σ (1 − σ)` with `σ = σ(z)`: the gradient of the lecture's L0.
+    """Return `∂/∂z (σ − y)² = 2 (σ − y) σ'(z)` with `σ = σ(z)`: the gradient of the lecture's L0.
 
     >>> sigmoid_squared_error_gradient(jnp.array([0.0, 0.0]), jnp.array([0, 1]))
     Array([ 0.25, -0.25], dtype=float32)
@@ -232,10 +241,10 @@ def sigmoid_squared_error_gradient(
 def softmax_squared_error_gradient(
     logits: Float[ArrayLike, "*batch classes"], labels: Int[ArrayLike, "*batch"]
 ) -> Float[Array, "*batch classes"]:
-    """`∂/∂zᵢ Σₖ (pₖ − tₖ)² = pᵢ (gᵢ − Σⱼ pⱼ gⱼ)` with `t = onehot(y)` and `g = 2 (p − t)`.
+    """Return `∂/∂zᵢ Σₖ (pₖ − tₖ)² = pᵢ (gᵢ − Σⱼ pⱼ gⱼ)` with `t = onehot(y)`, `g = 2 (p − t)`.
 
-    g is the gradient that comes in, with respect to p; the rest is the softmax's local one,
-    `∂pⱼ/∂zᵢ = pⱼ (δᵢⱼ − pᵢ)`.
+    g is the gradient that comes in, with respect to `p = softmax(z)`. The rest is the local
+    derivative of the softmax, `∂pⱼ/∂zᵢ = pⱼ (δᵢⱼ − pᵢ)`.
 
     >>> softmax_squared_error_gradient(jnp.array([0.0, 0.0]), jnp.array(1))
     Array([ 0.5, -0.5], dtype=float32)
@@ -248,7 +257,7 @@ def softmax_squared_error_gradient(
 def _onehot(
     labels: Int[ArrayLike, "*batch"], p: Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch classes"]:
-    """1 at the label, 0 at the other classes, in the shape and dtype of p."""
+    """1 at the label and 0 elsewhere, in the shape and dtype of p."""
     y = jnp.asarray(labels)[..., None]
     classes = jnp.arange(p.shape[-1], dtype=y.dtype)
     return (y == jnp.broadcast_to(classes, p.shape)).astype(p.dtype)
@@ -269,20 +278,20 @@ LOSS_GRADIENTS: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
 def value_and_gradient(
     model: str, loss: str, *, activation: str = "relu"
 ) -> Callable[[Params, ArrayLike, ArrayLike], tuple[Array, Params]]:
-    """The mean loss of a model and its gradient: `(params, inputs, targets) -> (loss, gradients)`.
+    """Return `(params, inputs, targets) -> (loss, gradients)`: a model's mean loss and gradient.
 
-    The signature and the result are those of
+    The function takes and returns the same as
 
         jax.value_and_grad(lambda params, x, y: loss(model.apply(params, x), y).mean())
 
-    with the gradients in the shape of the parameters. Forward, each layer keeps what it took;
-    backward, each layer turns the gradient of its output into the gradients of its parameters and
+    with the gradients in the shape of the parameters. Forward, each layer keeps its input.
+    Backward, each layer turns the gradient of its output into the gradients of its parameters and
     of its input.
 
     Args:
       model: a name in `FITTING_LOSSES`, the constructor in `models` that made the parameters.
       loss: one of the losses in `FITTING_LOSSES[model]`.
-      activation: a name in `DERIVATIVES`; used by `mlp` alone.
+      activation: a name in `DERIVATIVES`, which `mlp` alone uses.
 
     >>> params = Linear(weight=jnp.zeros([1, 2]), bias=jnp.zeros(1))
     >>> gradient = value_and_gradient("logistic_regression", "binary_cross_entropy")
@@ -291,7 +300,7 @@ def value_and_gradient(
      Linear(weight=Array([[0.5, 1. ]], dtype=float32), bias=Array([0.], dtype=float32)))
 
     Raises:
-      ValueError: an unknown model, loss or activation, or a loss that does not fit the model.
+      UsageError: an unknown model, loss or activation, or a loss that does not fit the model.
     """
     fitting = FITTING_LOSSES[one_of("model", model, FITTING_LOSSES)].values()
     loss_values = LOSSES[one_of(f"loss of {model}", loss, fitting)]
@@ -302,9 +311,9 @@ def value_and_gradient(
     def layers_gradient(
         layers: Sequence[Linear], x: Float[Array, "*batch features"], targets: ArrayLike
     ) -> tuple[Array, tuple[Linear, ...], Array]:
-        """The loss, the gradients of these layers, and `x_grad`, the gradient of what they took.
+        """Return the loss, the gradients of these layers, and `x_grad`, that of their input.
 
-            z = W x + b,  h = g(z),  and L of h, by the layers above
+            z = W x + b,  h = g(z),  and the layers above turn h into L
             z_grad = h_grad * g'(z)
 
         Above the last layer is the loss, `L = 1/m Σ loss(z, y)`, with `z_grad = 1/m ∂loss/∂z`.
@@ -339,7 +348,7 @@ def value_and_gradient(
 def affine(
     layer: Linear, x: Float[Array, "*batch features"]
 ) -> Float[Array, "*batch_pieces outputs"]:
-    """`z = W x + b` for each example, for a maxout layer each of its pieces.
+    """Return `z = W x + b` for each example, and for each piece of a maxout layer.
 
     >>> layer = Linear(weight=jnp.array([[1.0, 2.0]]), bias=jnp.array([10.0]))
     >>> affine(layer, jnp.array([[1.0, 1.0], [0.0, 3.0]]))
@@ -354,11 +363,11 @@ def affine(
 def affine_backward(
     layer: Linear, x: Float[Array, "*batch features"], z_grad: Float[Array, "*batch_pieces outputs"]
 ) -> tuple[Linear, Float[Array, "*batch features"]]:
-    """From the gradient of `z = W x + b`, those of its layer and of its input.
+    """Return the gradients of a layer and of its input, from the gradient of `z = W x + b`.
 
         W_grad = Σ z_grad xᵀ,    b_grad = Σ z_grad,    x_grad = Wᵀ z_grad
 
-    The sums are over the examples, which share W and b: the first is one matrix product.
+    The sums are over the examples, which share W and b. The first sum is one matrix product.
 
     >>> layer = Linear(weight=jnp.array([[1.0, 2.0]]), bias=jnp.array([10.0]))
     >>> affine_backward(layer, jnp.array([[1.0, 1.0], [0.0, 3.0]]), jnp.array([[1.0], [2.0]]))
@@ -377,5 +386,5 @@ def affine_backward(
 def _for_each_piece(
     h_grad: Float[Array, "*batch outputs"], z: Float[Array, "*batch_pieces outputs"]
 ) -> Array:
-    """The gradient of a layer's output, for a maxout layer with an axis for its pieces."""
+    """The gradient of a layer's output; for a maxout layer with an axis for its pieces."""
     return h_grad if h_grad.ndim == z.ndim else h_grad[..., None, :]

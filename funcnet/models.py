@@ -1,8 +1,16 @@
 """Models: constructors that close over their options and return a `Model(init, apply)`.
 
-Every model takes inputs with any leading batch axes; `uint8` inputs are intensities and are scaled
-to [0, 1]. An mlp is written for one example, `f(x) = W x + b`, and `jnp.vectorize` carries it over
-the batch: XLA sees the one matrix product that it would see in `X Wᵀ + b`.
+| model | logits of an input x | parameters |
+| --- | --- | --- |
+| `linear` | `W x + b`: outputs, for regression | `Linear` |
+| `logistic_regression` | `wᵀ x + b`: one number, two classes | `Linear` with one output |
+| `softmax_regression` | `W x + b`: one number per class | `Linear` |
+| `mlp` | affine maps with an activation between them | a tuple of `Linear` |
+
+`init(key)` makes the first parameters, the same ones for the same key. `apply(params, inputs)`
+takes inputs with any leading batch axes, floats of the parameters' dtype, or `uint8` intensities,
+which it scales to [0, 1]. Models stop at logits: losses take logits, and `activations.sigmoid` or
+`softmax` makes probabilities of them. `FITTING_LOSSES` says which losses fit which model.
 """
 
 import itertools
@@ -17,20 +25,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
 from funcnet.activations import ACTIVATIONS
-from funcnet.base import Key, Linear, Model, Size, one_of, to_float
-
-WEIGHT_SCALES: MappingProxyType[str, float] = MappingProxyType(
-    {
-        "linear": 1.0,  # LeCun et al., Efficient BackProp (1998): Var W = 1 / fan-in
-        "tanh": 1.0,  # the same
-        "sigmoid": 16.0,  # the same for σ(x) = (1 + tanh(x/2)) / 2: 4 times tanh's deviation
-        "relu": 2.0,  # He et al., Delving Deep into Rectifiers (2015): Var W = 2 / fan-in
-        "leaky_relu": 2 / (1 + 0.1**2),  # the same, for its slope
-        "elu": 1.55,  # He's argument: 1 / E[elu(z)²] for z ~ N(0, 1)
-    }
-)
-"""`Var W · fan-in` at the start, by the activation that follows, with its source."""
-
+from funcnet.base import Key, Linear, Model, Size, UsageError, one_of, to_float
 
 _BINARY = MappingProxyType(
     {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_squared_error"}
@@ -48,37 +43,65 @@ FITTING_LOSSES: MappingProxyType[str, MappingProxyType[str, str]] = MappingProxy
 )
 """The losses that fit each model: the name in a lecture, and the function in `losses.LOSSES`."""
 
+WEIGHT_SCALES: MappingProxyType[str, float] = MappingProxyType(
+    {
+        "linear": 1.0,  # LeCun et al., Efficient BackProp (1998): Var W = 1 / fan-in
+        "tanh": 1.0,  # the same
+        "sigmoid": 16.0,  # the same for σ(x) = (1 + tanh(x/2)) / 2: 4 times tanh's deviation
+        "relu": 2.0,  # He et al., Delving Deep into Rectifiers (2015): Var W = 2 / fan-in
+        "leaky_relu": 2 / (1 + 0.1**2),  # the same, for its slope
+        "elu": 1.55,  # He's argument: 1 / E[elu(z)²] for z ~ N(0, 1)
+    }
+)
+"""`Var W · fan-in` of the first weights, by the activation that follows, with its source.
+
+The fan-in is the number of features of a layer. `maxout_scale` computes the scale of a maxout.
+"""
+
 
 def maxout_scale(pieces: Size) -> float:
-    """`Var W · fan-in` before a maxout: He's argument, `1 / E[max(z₁, …, zₖ)²]` of k pieces.
+    """Return `Var W · fan-in` for a maxout of k pieces: He's argument, `1 / E[max(z₁, …, zₖ)²]`.
 
-    The pieces are independent, `z ~ N(0, 1)`; the density of the largest is `k Φ(z)ᵏ⁻¹ φ(z)`, and
-    the integral is taken by the trapezoid rule, which is exact to rounding for it. One piece and
+    The pieces are independent, `z ~ N(0, 1)`, and the density of the largest is
+    `k Φ(z)ᵏ⁻¹ φ(z)`, with the density φ and the distribution function Φ of N(0, 1). One piece and
     two have exactly 1.
 
     >>> [round(maxout_scale(pieces), 4) for pieces in (1, 2, 3, 8)]
     [1.0, 1.0, 0.7839, 0.4167]
     """
-    step = 0.01
-    z = np.arange(-10, 10, step)
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    below = np.array([(1 + math.erf(x / math.sqrt(2))) / 2 for x in z])
-    mean_square = np.sum(z**2 * pieces * below ** (pieces - 1) * density) * step
-    return 1 / round(float(mean_square), 12)
+    from scipy.integrate import quad
+    from scipy.special import ndtr
+
+    def weighted_square(z: float) -> float:
+        density = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+        return z**2 * pieces * ndtr(z) ** (pieces - 1) * density
+
+    mean_square, _ = quad(weighted_square, -math.inf, math.inf, epsabs=0, epsrel=1e-12)
+    return 1 / round(mean_square, 12)
 
 
 def linear(num_features: Size, num_outputs: Size) -> Model:
-    """The affine map `f(x) = W x + b`, `[*batch, features] -> [*batch, outputs]`.
+    """Return the affine map `f(x) = W x + b`, a model for regression.
+
+    `W: [outputs, features]` is the weight and `b: [outputs]` the bias, as in `torch.nn.Linear`. W
+    begins as normal numbers with the variance `1 / features`, and b as 0.
+
+    Args:
+      num_features: the length of x.
+      num_outputs: the length of f(x).
+
+    Returns:
+      A model: `init(key) -> Linear`, `apply: [*batch, features] -> [*batch, outputs]`.
 
     >>> model = linear(num_features=3, num_outputs=2)
-    >>> params = model.init(jax.random.key(0))
-    >>> jax.tree.map(jnp.shape, params)
+    >>> jax.tree.map(jnp.shape, model.init(jax.random.key(0)))
     Linear(weight=(2, 3), bias=(2,))
-    >>> model.apply(params, jnp.ones([5, 3])).shape
-    (5, 2)
+    >>> params = Linear(weight=jnp.array([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]]), bias=jnp.ones(2))
+    >>> model.apply(params, jnp.array([1.0, 10.0, 100.0]))
+    Array([ 22., 301.], dtype=float32)
 
     Raises:
-      ValueError: a size is not a positive integer; or, from `apply`, the inputs have another
+      UsageError: a size is not a positive integer; from `apply`: the inputs have a different
         number of features.
     """
     _check_sizes(num_features=num_features, num_outputs=num_outputs)
@@ -101,20 +124,27 @@ def linear(num_features: Size, num_outputs: Size) -> Model:
 
 
 def logistic_regression(num_features: Size) -> Model:
-    """Two classes and no hidden layer: the logit `z = wᵀ x + b`, `[*batch, features] -> [*batch]`.
+    """Return logistic regression, a model for two classes: the logit `z = wᵀ x + b`.
 
-    `sigmoid(z)` is the probability of class 1, `z > 0` its prediction. The parameters are those
-    of `linear` with one output.
+    z is the log odds of class 1: `sigmoid(z)` is its probability, and the model predicts it where
+    `z > 0`. The parameters are those of `linear` with one output, `w: [1, features]`, `b: [1]`.
+    `softmax_regression` with two classes has twice the parameters and learns the same boundary.
+
+    Args:
+      num_features: the length of x.
+
+    Returns:
+      A model: `init(key) -> Linear`, `apply: [*batch, features] -> [*batch]`.
 
     >>> model = logistic_regression(num_features=3)
-    >>> params = model.init(jax.random.key(0))
-    >>> jax.tree.map(jnp.shape, params)
+    >>> jax.tree.map(jnp.shape, model.init(jax.random.key(0)))
     Linear(weight=(1, 3), bias=(1,))
-    >>> model.apply(params, jnp.ones([5, 3])).shape
-    (5,)
+    >>> params = Linear(weight=jnp.array([[1.0, 0.0, -1.0]]), bias=jnp.array([0.5]))
+    >>> model.apply(params, jnp.array([[1.0, 5.0, 1.0], [0.0, 5.0, 2.0]]))
+    Array([ 0.5, -1.5], dtype=float32)
 
     Raises:
-      ValueError: as `linear`.
+      UsageError: as `linear`.
     """
     model = linear(num_features, num_outputs=1)
 
@@ -128,35 +158,57 @@ def logistic_regression(num_features: Size) -> Model:
 
 
 def softmax_regression(num_features: Size, num_classes: Size) -> Model:
-    """Many classes and no hidden layer: the logits `z = W x + b`, one a class.
+    """Return softmax regression, a model for several classes: the logits `z = W x + b`.
 
-    `softmax(z)` are the probabilities of the classes, the largest logit is the prediction. The
-    parameters are those of `linear`.
+    `softmax(z)` are the probabilities of the classes, and the model predicts the class of the
+    largest logit. A constant added to all logits changes neither. The parameters are those of
+    `linear`, one output per class. `mlp` with no hidden layer has the same logits.
 
-    >>> model = softmax_regression(num_features=64, num_classes=10)
-    >>> params = model.init(jax.random.key(0))
-    >>> model.apply(params, jnp.ones([5, 64])).shape
-    (5, 10)
+    Args:
+      num_features: the length of x.
+      num_classes: the length of z.
+
+    Returns:
+      A model: `init(key) -> Linear`, `apply: [*batch, features] -> [*batch, classes]`.
+
+    >>> from funcnet.activations import softmax
+    >>> model = softmax_regression(num_features=2, num_classes=3)
+    >>> params = Linear(weight=jnp.array([[1.0, 0], [0, 1], [0, 0]]), bias=jnp.zeros(3))
+    >>> logits = model.apply(params, jnp.array([[2.0, 0.0], [1.0, 3.0]]))
+    >>> logits.argmax(axis=-1)
+    Array([0, 1], dtype=int32)
+    >>> print(softmax(logits))
+    [[0.79 0.11 0.11]
+     [0.11 0.84 0.04]]
 
     Raises:
-      ValueError: as `linear`.
+      UsageError: as `linear`.
     """
     _check_sizes(num_features=num_features, num_classes=num_classes)
     return linear(num_features, num_outputs=num_classes)
 
 
 def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) -> Model:
-    """A multilayer perceptron: affine maps with an activation `g` after each but the last.
+    """Return a multilayer perceptron: affine maps with an activation g after each but the last.
 
         h₀ = x,    hₗ = g(Wₗ hₗ₋₁ + bₗ),    z = W_L h_{L−1} + b_L
 
+    hₗ are the hidden units of layer l, and z the logits. The first weights are normal numbers with
+    the variance that suits the activation, `WEIGHT_SCALES` or `maxout_scale` over the fan-in: they
+    keep the mean square of the signal from layer to layer. The biases begin as 0. A maxout layer
+    has `W: [pieces, outputs, features]`, and keeps the largest piece of each output.
+
+    It is written for one example, and `jnp.vectorize` carries it over the batch: XLA sees the one
+    matrix product per layer that it would see in `X Wᵀ + b`.
+
     Args:
       sizes: the number of features, of each layer's hidden units, and of classes: `[784, 128, 10]`.
-      activation: a name in `ACTIVATIONS`.
-      pieces: how many affine maps a maxout layer takes the largest of. The others have one.
+      activation: g, a name in `ACTIVATIONS`.
+      pieces: the number of affine maps of a maxout layer. Other layers have one.
 
-    The weights begin as normal numbers with the variance that suits the activation, as
-    `WEIGHT_SCALES` and `maxout_scale` have it; the biases begin as 0.
+    Returns:
+      A model: `init(key) -> (Linear, ...)`, one per layer; `apply: [*batch, features] -> [*batch,
+      classes]`.
 
     >>> model = mlp([64, 32, 10], activation="maxout", pieces=3)
     >>> params = model.init(jax.random.key(0))
@@ -166,12 +218,12 @@ def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) ->
     (5, 10)
 
     Raises:
-      ValueError: an unknown activation, fewer than two sizes, or a size that is not a positive
-        integer; or, from `apply`, the inputs have another number of features.
+      UsageError: an unknown activation, fewer than two sizes, or a size that is not a positive
+        integer; from `apply`: the inputs have a different number of features.
     """
     g = ACTIVATIONS[one_of("activation", activation, ACTIVATIONS)]
     if len(sizes) < 2:
-        raise ValueError(f"sizes: expected [features, ..., classes], two or more; got {sizes}.")
+        raise UsageError(f"sizes: expected [features, ..., classes], two or more; got {sizes}.")
     _check_sizes(pieces=pieces, **{f"sizes[{i}]": size for i, size in enumerate(sizes)})
     scale = maxout_scale(pieces) if activation == "maxout" else WEIGHT_SCALES[activation]
 
@@ -205,13 +257,12 @@ def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) ->
 
 
 def _affine(layer: Linear, x: Float[Array, "features"]) -> Float[Array, "*pieces outputs"]:
-    """`W x + b`, for a maxout layer each of its pieces."""
     W, b = layer
     return W @ x + b
 
 
 def _init_layer(key: Key, shape: tuple[int, ...], scale: float) -> Linear:
-    """Weights of `shape`, with a variance of the scale over the fan-in, and biases of 0."""
+    """Normal weights of `shape` with the variance `scale / fan-in`, and biases of 0."""
     deviation = math.sqrt(scale / shape[-1])
     return Linear(weight=deviation * jax.random.normal(key, shape), bias=jnp.zeros(shape[:-1]))
 
@@ -224,7 +275,7 @@ def _features(
     x = to_float(inputs, first.weight.dtype)
     num_features = first.weight.shape[-1]
     if x.shape[-1:] != (num_features,):
-        raise ValueError(
+        raise UsageError(
             f"inputs: expected {num_features} features in the last axis, as the first weight has; "
             f"got shape {x.shape}. Images are flattened first: x.reshape(len(x), -1)."
         )
@@ -234,4 +285,4 @@ def _features(
 def _check_sizes(**sizes: Size) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{name}: expected a positive integer; got {size!r}.")
+            raise UsageError(f"{name}: expected a positive integer; got {size!r}.")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnet import activations, losses, models
+from funcnet import UsageError, activations, losses, models
 from funcnet.activations import ACTIVATIONS
 from funcnet.losses import LOSSES
 
@@ -76,7 +76,7 @@ class TestModels:
 
     def test_another_number_of_features_is_refused(self, name):
         model = MODELS[name]
-        with pytest.raises(ValueError, match=rf"expected {FEATURES} features.*\(2, 9\).*reshape"):
+        with pytest.raises(UsageError, match=rf"expected {FEATURES} features.*\(2, 9\).*reshape"):
             model.apply(model.init(jax.random.key(0)), normal([2, 9]))
 
 

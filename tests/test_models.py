@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from funcnet import models
+from funcnet import UsageError, models
 from funcnet.activations import ACTIVATIONS
 
 
@@ -122,5 +122,5 @@ def test_sizes_may_be_numpys():
     ],
 )
 def test_what_cannot_be_a_model_is_refused(build, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UsageError, match=message):
         build()

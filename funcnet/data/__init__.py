@@ -1,5 +1,19 @@
-"""Data: digits, tensorflow-datasets, and files of the user's own, as host arrays."""
+"""Data: digits, tensorflow-datasets, and files of the user's own, as arrays on the host.
 
-from funcnet.data._data import Dataset, load, split
+    dataset = load("digits")  # Dataset(train, test, num_classes, class_names, image_shape)
+
+1. `load` tells by the name where the examples are (`_load`): scikit-learn ships the digits, a path
+   ends in `.npz` or `.csv`, and any other name is one of tensorflow-datasets.
+2. A file of the user's own is read and believed in nothing (`_npz`, `_tables`).
+3. MNIST and its kin are fetched and verified, other builders run; what they give is kept in an
+   `.npz` file, and read back from there ever after (`_tfds`).
+4. Every way leads to arrays under Keras's names, `x_train`, `y_train`, `x_test`, `y_test`. They are
+   checked, the classes become integers from 0, and a missing test part is split off (`_arrays`).
+
+Begin with `_load`.
+"""
+
+from funcnet.data._arrays import Dataset, split
+from funcnet.data._load import load
 
 __all__ = ["Dataset", "load", "split"]

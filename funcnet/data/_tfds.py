@@ -1,0 +1,202 @@
+"""Data sets of tensorflow-datasets: prepared at the first call, read back ever after.
+
+MNIST and its kin lie in four gzipped IDX files, which are read here. tensorflow-datasets has their
+addresses and checksums. Any other data set is prepared by its builder.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import math
+import os
+import threading
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from funcnet.base import PathLike, UsageError, did_you_mean
+from funcnet.data._arrays import Dataset, to_dataset
+from funcnet.data._npz import check_size, read_npz, save_npz
+
+MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
+"""The data sets in MNIST's own format."""
+
+PATIENCE = 8.0  # seconds that the network has to answer
+
+
+def from_tfds(name: str, data_dir: Path, manual_dir: Path | None) -> Dataset:
+    """Return a data set of tensorflow-datasets; see `load` for the arguments and the errors."""
+    prepared = data_dir / "funcnet" / f"{name}.npz"
+    if not prepared.exists():
+        prepare = _prepare_mnist_like if name in MNIST_LIKE else _prepare_with_builder
+        arrays = prepare(name, data_dir, manual_dir)
+        _ = to_dataset(arrays, source=name)  # arrays that fail the checks are not kept
+        save_npz(prepared, arrays)
+    try:
+        arrays = read_npz(prepared)
+    except UsageError as error:
+        raise OSError(
+            f"{error} It was prepared earlier: delete it, and it is made anew."
+        ) from error
+    if manual_dir is not None and "file_names" in arrays:
+        digests = zip(arrays["file_names"], arrays["file_digests"], strict=True)
+        _ = _verify(manual_dir, dict(digests))
+    return to_dataset(arrays, source=str(prepared))
+
+
+def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
+    """The arrays of four IDX files, from a folder or from the network."""
+    import tensorflow_datasets as tfds
+
+    builder: Any = tfds.builder_cls(name)
+    digests = {info.filename: info.checksum for info in builder.url_infos.values()}
+    if manual_dir is not None:
+        paths = _verify(manual_dir, digests)
+    else:
+        paths = _download(name, builder.url_infos, data_dir / "downloads")
+    features = builder(data_dir=data_dir).info.features
+    return {
+        "x_train": _read_idx(paths["train-images-idx3-ubyte.gz"], rank=3),
+        "y_train": _read_idx(paths["train-labels-idx1-ubyte.gz"], rank=1),
+        "x_test": _read_idx(paths["t10k-images-idx3-ubyte.gz"], rank=3),
+        "y_test": _read_idx(paths["t10k-labels-idx1-ubyte.gz"], rank=1),
+        "class_names": np.array(features["label"].names),
+        "file_names": np.array(list(digests)),
+        "file_digests": np.array(list(digests.values())),
+    }
+
+
+def _verify(folder: Path, digests: Mapping[str, str]) -> dict[str, Path]:
+    """The paths of the files in a folder, each with the SHA-256 that it must have."""
+    paths = {name: folder / name for name in digests}
+    if missing := [name for name, path in paths.items() if not path.is_file()]:
+        raise FileNotFoundError(
+            f"manual_dir: expected {', '.join(digests)} in {folder}; "
+            f"missing: {', '.join(missing)}. Copy the original files there, compressed as they are."
+        )
+    for name, path in paths.items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != digests[name]:
+            raise UsageError(
+                f"manual_dir: {path} is not the original file: expected SHA-256 {digests[name]}; "
+                f"got {digest}, of {path.stat().st_size} bytes. Fetch it again."
+            )
+    return paths
+
+
+def _download(name: str, url_infos: dict[str, Any], folder: Path) -> Any:
+    """The paths of files that tensorflow-datasets fetches and verifies."""
+    import tensorflow_datasets as tfds
+
+    urls = {info.filename: url for url, info in url_infos.items()}
+    _assert_reachable(next(iter(url_infos)), name)
+    manager = tfds.download.DownloadManager(
+        download_dir=folder, dataset_name=name, url_infos=url_infos
+    )
+    try:
+        return manager.download(urls)
+    except Exception as error:  # its errors have no common class
+        raise ConnectionError(f"{name}: could not be fetched. {error}") from error
+
+
+def _assert_reachable(url: str, name: str) -> None:
+    """Ask for the head of an address, and give up soon; a downloader would retry for minutes."""
+    import urllib.request
+
+    errors: list[OSError] = [TimeoutError(f"no answer within {PATIENCE:g} s")]
+
+    def ask() -> None:
+        try:
+            request = urllib.request.Request(url, method="HEAD")
+            urllib.request.urlopen(request, timeout=PATIENCE).close()
+            errors.clear()
+        except OSError as error:
+            errors.insert(0, error)
+
+    # A thread, because looking up the host's name knows no timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if errors:
+        raise ConnectionError(
+            f"{name}: expected to fetch {url}; got: {errors[0]}. Without a network, take the "
+            "original files from a folder (--manual-dir), or train on the images that need none "
+            "(--dataset digits)."
+        ) from errors[0]
+
+
+def _read_idx(path: PathLike, *, rank: int) -> np.ndarray:
+    """The array in a gzipped IDX file.
+
+    Two zeros, the type (8: bytes) and the number of axes, one byte each; the lengths of the axes,
+    big-endian in four bytes; the elements. Memory is allocated after the lengths are checked.
+    """
+    magic, file_size = bytes([0, 0, 8, rank]), os.path.getsize(path)
+    try:
+        with gzip.open(path) as file:
+            header = file.read(4 * (1 + rank))
+            if header[:4] != magic or len(header) < 4 * (1 + rank):
+                raise UsageError(
+                    f"{path}: expected {magic.hex(' ')} and {rank} lengths; got {header.hex(' ')}."
+                )
+            shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
+            check_size(math.prod(shape), file_size, f"{path}: {shape}")
+            content = file.read(math.prod(shape) + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UsageError(f"{path}: expected a gzipped file; {error}.") from error
+    if len(content) != math.prod(shape):
+        more = "more" if len(content) > math.prod(shape) else f"{len(content):,}"
+        raise UsageError(f"{path}: expected {math.prod(shape):,} bytes, {shape}; got {more}.")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _prepare_with_builder(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
+    """The arrays of a data set that its builder prepares."""
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders(with_community_datasets=False)
+    if name.split("/")[0] not in known:
+        raise UsageError(
+            "dataset: expected digits, mnist, fashion_mnist, kmnist, a path that ends in .npz or "
+            f".csv, or a name of tensorflow-datasets; got {name!r}."
+            + did_you_mean(name, ["digits", *MNIST_LIKE, *known])
+        )
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    try:
+        # Where TensorFlow is missing, tensorflow-datasets prints a banner before it raises.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+            if builder.url_infos and manual_dir is None:
+                _assert_reachable(next(iter(builder.url_infos)), name)
+            builder.download_and_prepare(download_config=config)
+            return _read_builder(builder)
+    except ImportError as error:
+        missing = "TensorFlow" if "tensorflow" in str(error) else error
+        raise ImportError(
+            f"{name}: its builder in tensorflow-datasets needs what is not installed: {missing}. "
+            "Install it (pip install tensorflow), or bring the arrays in an .npz file."
+        ) from error
+
+
+def _read_builder(builder: Any) -> dict[str, Any]:
+    """The arrays of a prepared builder: its one image or vector, its one class label."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    inputs = [k for k, f in features.items() if k not in labels and f.shape and None not in f.shape]
+    if len(labels) != 1 or len(inputs) != 1:
+        raise UsageError(
+            f"{builder.name}: expected examples of one array of a fixed shape and one class label; "
+            f"its features are {dict(features.items())}. Bring the arrays as an .npz file."
+        )
+    arrays = {"class_names": np.array(features[labels[0]].names)}
+    for part in [part for part in ("train", "test") if part in builder.info.splits]:
+        records = list(builder.as_data_source(split=part))
+        arrays[f"x_{part}"] = np.stack([record[inputs[0]] for record in records])
+        arrays[f"y_{part}"] = np.array([record[labels[0]] for record in records])
+    return arrays
