@@ -6,16 +6,15 @@ The models learn from nine tenths of each class of the training examples, and ar
 held-out tenth. Only the chosen model sees the test examples, once.
 """
 
-import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from funcnet.base import UsageError, one_of
+from funcnet.base import Size, UsageError, one_of
 from funcnet.data import split
 from funcnet.runs._artifacts import as_json, as_safetensors, as_sweep_curves
 from funcnet.runs._build import Setup, prepare
@@ -29,20 +28,10 @@ VALIDATION_SHARE = 0.1  # of each class of the training examples, which is held 
 
 MOST_SEEDS = 100_000  # in one range; the list of a longer one could fill the memory
 
+SHOWN = ("learning_rate", "l2", "scale")
+"""The settings of a row of the table; the models of the row differ in the seed."""
+
 HEADER = "learning rate          l2       scale  validation accuracy"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Setting:
-    """The settings that the models of one row of the table share: all but the seed."""
-
-    learning_rate: float
-    l2: float
-    scale: float
-
-    def words(self, names: Iterable[str] = ("learning_rate", "l2", "scale")) -> str:
-        """Return some of the settings in words."""
-        return ", ".join(f"{name.replace('_', ' ')} {getattr(self, name):g}" for name in names)
 
 
 def parse_sweep(specifications: Sequence[str]) -> dict[str, list[Any]]:
@@ -125,13 +114,10 @@ def tune(
     ):
         settings = sweep.combinations(**{"learning_rates": [rate], "seeds": [seed], **lists})
         result = _train(setup, settings, folder, watch, stop)
-        groups, finite = group_by_setting(result), is_finite_model(result)
-        for line in as_table(groups, result, finite):
+        finite = is_finite_model(result)
+        for line in as_table(result, finite):
             say(line)
-        summary = _keep(setup, folder, result, _without_diverged(groups, finite))
-    best = Setting(**{name: summary[name] for name in Setting.__dataclass_fields__})
-    say(f"best: {best.words()}, seed {summary['seed']}")
-    return summary
+        return _keep(setup, folder, result, finite, say)
 
 
 def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
@@ -187,34 +173,24 @@ def _train(
     return sweep.as_result(progress)
 
 
-def group_by_setting(result: sweep.SweepResult) -> dict[Setting, np.ndarray]:
-    """Return each setting with the indices of its models, one per seed."""
-    groups: dict[Setting, list[int]] = {}
-    rates, _, l2s, scales = map(_as_written, result.settings)
-    for index, (rate, l2, scale) in enumerate(zip(rates, l2s, scales, strict=True)):
-        groups.setdefault(Setting(learning_rate=rate, l2=l2, scale=scale), []).append(index)
-    return {setting: np.array(indices) for setting, indices in groups.items()}
-
-
 def is_finite_model(result: sweep.SweepResult) -> Bool[np.ndarray, "models"]:
     """Return which models did not diverge: parameters and last validation loss are finite."""
     loss_is_finite = np.isfinite(result.validation_loss[:, -1])
     return np.asarray(jax.vmap(is_finite)(result.params)) & loss_is_finite
 
 
-def as_table(
-    groups: dict[Setting, np.ndarray], result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]
-) -> Iterator[str]:
+def as_table(result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]) -> Iterator[str]:
     """Yield one row per setting: the mean and deviation of the last validation accuracies.
 
     Models that diverged are counted, and are not part of the mean.
     """
-    num_seeds = len(next(iter(groups.values())))
+    columns, groups = _as_columns(result.settings), _groups(result)
+    accuracy, num_seeds = np.asarray(result.validation_accuracy)[:, -1], groups.shape[1]
     yield f"{HEADER}, mean ± deviation of {num_seeds} seeds" if num_seeds > 1 else HEADER
-    for setting, models in groups.items():
-        accuracies = np.asarray(result.validation_accuracy)[models[finite[models]], -1]
-        numbers = f"{setting.learning_rate:13g}  {setting.l2:10g}  {setting.scale:10g}"
-        yield f"{numbers}  {_outcome(accuracies, num_seeds)}"
+    for models in groups:
+        rate, l2, scale = (columns[name][models[0]] for name in SHOWN)
+        outcome = _outcome(accuracy[models[finite[models]]], num_seeds)
+        yield f"{rate:13g}  {l2:10g}  {scale:10g}  {outcome}"
 
 
 def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
@@ -231,25 +207,25 @@ def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
     return f"{accuracies.mean():.4f}{spread}{note}"
 
 
-def _without_diverged(
-    groups: dict[Setting, np.ndarray], finite: Bool[np.ndarray, "models"]
-) -> dict[Setting, np.ndarray]:
-    """Return the settings that have models to choose from, with these models."""
+def _keep(
+    setup: Setup,
+    folder: RunFolder,
+    result: sweep.SweepResult,
+    finite: Bool[np.ndarray, "models"],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Choose the best model, test it, say which it is, and leave its files; return the summary."""
     if not finite.any():
         raise DivergenceError(
             f"all {len(finite)} models diverged: no validation loss is finite. "
             "Try smaller learning rates or l2 weights."
         )
-    return {s: models[finite[models]] for s, models in groups.items() if finite[models].any()}
-
-
-def _keep(
-    setup: Setup, folder: RunFolder, result: sweep.SweepResult, groups: dict[Setting, np.ndarray]
-) -> dict[str, Any]:
-    """Choose the best model, test it, and leave its files; return the summary."""
-    accuracy = np.asarray(result.validation_accuracy)
-    setting = max(groups, key=lambda setting: accuracy[groups[setting], -1].mean())
-    best = max(groups[setting], key=lambda model: accuracy[model, -1])
+    columns, accuracy = _as_columns(result.settings), np.asarray(result.validation_accuracy)
+    groups = [kept for models in _groups(result) if len(kept := models[finite[models]])]
+    best = max(
+        max(groups, key=lambda models: accuracy[models, -1].mean()),
+        key=lambda model: accuracy[model, -1],
+    )
     params = jax.tree.map(lambda leaf: leaf[best], result.params)
     test = evaluate(setup.model.apply, setup.loss, params, setup.dataset.test)
     summary = {
@@ -258,45 +234,47 @@ def _keep(
         "test_examples": int(test.examples),
         "test_loss": test.loss,
         "validation_accuracy": accuracy[best, -1].item(),
-        **vars(setting),
-        "seed": result.settings.seed[best].item(),
+        **{name: columns[name][best] for name in (*SHOWN, "seed")},
         "models": len(accuracy),
     }
     if setup.config.out is not None:
-        title = f"{setup.config.dataset}, {setup.config.model}"
-        curves = {_label(setting, groups): accuracy[models] for setting, models in groups.items()}
+        names = [name for name in SHOWN if len({*columns[name]}) > 1] or SHOWN[:1]
+        curves = {_words(names, columns, models[0]): accuracy[models] for models in groups}
+        record = {
+            **columns,
+            **{name: getattr(result, name).tolist() for name in sweep.SweepRow._fields},
+        }
         contents = {
-            "sweep.json": as_json(_as_record(result)),
+            "sweep.json": as_json(record),
             "params.safetensors": as_safetensors(params),
-            "curves.png": as_sweep_curves(curves, title=title),
+            "curves.png": as_sweep_curves(
+                curves, title=f"{setup.config.dataset}, {setup.config.model}"
+            ),
             "summary.json": as_json(summary, indent=2),
         }
         folder.write(contents)
+    say(f"best: {_words(SHOWN, columns, best)}, seed {summary['seed']}")
     return summary
 
 
-def _label(setting: Setting, settings: Iterable[Setting]) -> str:
-    """Return the part of a setting in which it differs from the others, for a legend.
-
-    >>> one, other = (Setting(learning_rate=rate, l2=0, scale=1) for rate in (0.1, 0.3))
-    >>> _label(other, [one, other])
-    'learning rate 0.3'
-    """
-    names = [name for name in vars(setting) if len({getattr(s, name) for s in settings}) > 1]
-    return setting.words(names or ["learning_rate"])
+def _groups(result: sweep.SweepResult) -> Int[np.ndarray, "settings seeds"]:
+    """Return the indices of the models; `sweep.combinations` puts the seeds side by side."""
+    num_seeds = len(np.unique(result.settings.seed))
+    return np.arange(len(result.settings.seed)).reshape(-1, num_seeds)
 
 
-def _as_record(result: sweep.SweepResult) -> dict[str, Any]:
-    """Return the settings, the losses and the accuracies; each is a list of one entry per model."""
-    columns = result.settings._asdict().items()
+def _as_columns(settings: sweep.Settings) -> dict[str, list[Any]]:
+    """Return the settings as a person writes them: 0.3, not 0.30000001192092896."""
     return {
-        **{name: _as_written(column) for name, column in columns},
-        "train_loss": result.train_loss.tolist(),
-        "validation_loss": result.validation_loss.tolist(),
-        "validation_accuracy": result.validation_accuracy.tolist(),
+        name: [json.loads(str(number)) for number in np.asarray(column)]
+        for name, column in settings._asdict().items()
     }
 
 
-def _as_written(column: Any) -> list[Any]:
-    """Return numbers as a person writes them: 0.3 for the nearest float32, 0.30000001192092896."""
-    return [json.loads(str(number)) for number in np.asarray(column)]
+def _words(names: Iterable[str], columns: dict[str, list[Any]], model: Size) -> str:
+    """Return some settings of a model in words.
+
+    >>> _words(["learning_rate"], {"learning_rate": [0.1, 0.3], "seed": [0, 0]}, 1)
+    'learning rate 0.3'
+    """
+    return ", ".join(f"{name.replace('_', ' ')} {columns[name][model]:g}" for name in names)

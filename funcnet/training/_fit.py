@@ -156,7 +156,7 @@ def train_epochs(
         )
         if is_last:
             rows = (*progress.rows, task.observe(progress))
-            progress = progress._replace(losses=losses[:0], rows=rows, seconds=0.0)
+            progress = progress._replace(losses=progress.losses[:0], rows=rows, seconds=0.0)
         yield progress, info
 
 

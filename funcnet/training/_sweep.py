@@ -32,8 +32,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt32
 
 from funcnet.base import Examples, Model, Params, UsageError, num_params
-from funcnet.devices import Device, across_devices, free_memory
-from funcnet.training._epoch import check_examples, make_train_epoch, segment_size
+from funcnet.devices import across_devices, free_memory
+from funcnet.training._epoch import (
+    TrainEpoch,
+    check_examples,
+    make_train_epoch,
+    segment_size,
+)
 from funcnet.training._evaluation import evaluate
 from funcnet.training._fit import Progress, Task, begin, train_epochs
 from funcnet.training._step import (
@@ -156,10 +161,6 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
 
     >>> check_numbers("seed", range(3))
     array([0, 1, 2], dtype=uint32)
-    >>> check_numbers("l2", [-1])
-    Traceback (most recent call last):
-    ...
-    funcnet.UsageError: l2s: expected numbers that are not negative, and finite, as float32; got -1.
     """
     (expected, kind, is_right), name = AXES[setting], name or f"{setting}s"
     dtype, given = np.dtype(jnp.result_type(kind)), _as_list(name, values)
@@ -334,18 +335,23 @@ def make_task(
     """
     _check_arguments(data, validation, settings, optimizer, batch_size)
     divided, whole = across_devices("models")
-    is_on_host = all(device.platform == "cpu" for device in divided.device_set)
-    job = _Job(
-        model=model,
-        loss=loss,
-        optimizer=optimizer,
-        data=data if is_on_host else jax.device_put(data, whole),
-        validation=jax.device_put(validation, whole),
-        batch_size=batch_size,
-        divided=divided,
-        whole=whole,
+    device, count = min(divided.device_set, key=lambda device: device.id), len(settings.seed)
+    data = data if device.platform == "cpu" else jax.device_put(data, whole)
+    validation = jax.device_put(validation, whole)
+    init = functools.partial(init_sweep, model, optimizer=optimizer)
+    evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
+    compile_models = functools.partial(
+        _compile,
+        make_train_epoch(make_sweep_step(model, loss, optimizer)),
+        jax.jit(jax.vmap(evaluate_one, in_axes=(0, None))),
+        jax.eval_shape(init, settings),
+        data,
+        validation,
+        batch_size,
+        divided,
+        whole,
     )
-    programs, count = _compile_what_fits(job, settings), len(settings.seed)
+    programs = _that_fit(compile_models, count, int(MEMORY_SHARE * free_memory(device)))
 
     def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
         state, info = programs.train[len(examples.targets)](_divide(state, divided), examples)
@@ -353,9 +359,11 @@ def make_task(
 
     def observe(progress: Progress) -> SweepRow:
         params = _divide(progress.state.models.params, divided)
-        evaluation = _first(programs.evaluate(params, job.validation), count)
+        evaluation = _first(programs.evaluate(params, validation), count)
+        sizes = np.diff([*range(0, task.num_examples, batch_size), task.num_examples])
+        weights = jnp.array(sizes, progress.losses.dtype)
         row = SweepRow(
-            train_loss=_epoch_loss(progress.losses, len(data.targets), batch_size),
+            train_loss=jnp.average(progress.losses, axis=0, weights=weights),
             validation_loss=evaluation.loss_sum / evaluation.examples,
             validation_accuracy=evaluation.correct / evaluation.examples,
         )
@@ -364,13 +372,13 @@ def make_task(
     task = Task(
         train=train,
         observe=observe,
-        examples=job.data,
+        examples=data,
         batch_size=batch_size,
         seed=order_seed,
         segment=programs.segment,
         place=whole,
     )
-    return task, begin(init_sweep(model, settings, optimizer), count)
+    return task, begin(init(settings), count)
 
 
 def as_result(progress: Progress) -> SweepResult:
@@ -397,89 +405,59 @@ def _check_arguments(
         )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Job:
-    """The arguments of `make_task`, and the layouts of arrays on the devices: divided, or whole."""
-
-    model: Model
-    loss: Loss
-    optimizer: MakeOptimizer
-    data: Examples
-    validation: Examples
-    batch_size: int
-    divided: NamedSharding
-    whole: NamedSharding
-
-    @property
-    def device(self) -> Device:
-        """The first of the devices."""
-        return min(self.divided.device_set, key=lambda device: device.id)
-
-
 class _Programs(NamedTuple):
-    """The compiled train steps, by the number of examples, and evaluation of some models."""
+    """The compiled programs of a number of models: the train steps by the number of examples."""
 
     train: dict[int, jax.stages.Compiled]
     evaluate: jax.stages.Compiled
     segment: int
+    num_bytes: int
 
 
-def _compile_what_fits(job: _Job, settings: Settings) -> _Programs:
-    """Compile the programs of all models, or say how many of the models would fit in memory."""
-
-    def needed(num_models: int) -> int:
-        return _bytes_needed(job, _compile(job, settings, num_models))
-
-    count, programs = len(settings.seed), _compile(job, settings, len(settings.seed))
-    memory, total = int(MEMORY_SHARE * free_memory(job.device)), _bytes_needed(job, programs)
-    if total <= memory:
+def _that_fit(compile_models: Callable[[int], _Programs], count: int, memory: int) -> _Programs:
+    """Compile the programs of all models, or say how many of the models fit in so many bytes."""
+    programs = compile_models(count)
+    if programs.num_bytes <= memory:
         return programs
-    if fitting := bisect.bisect_right(range(1, count), memory, key=needed):
-        raise UsageError(
-            f"settings: expected at most {fitting:,} models, which fit in the {memory:,} bytes "
-            f"that a sweep may take; got {count:,} models, which need {total:,}. "
-            "Try fewer settings, a smaller batch or a smaller model."
-        )
+    sizes = range(1, count)
+    fitting = bisect.bisect_right(sizes, memory, key=lambda size: compile_models(size).num_bytes)
+    expected = f"at most {fitting:,} models" if fitting else "a smaller model"
     raise UsageError(
-        f"settings: expected models that fit in the {memory:,} bytes that a sweep may take; "
-        f"one model needs {needed(1):,}. Try a smaller batch or a smaller model."
+        f"settings: expected {expected}, as a sweep may take {memory:,} bytes of memory; "
+        f"got {count:,} models, which need {programs.num_bytes:,}. "
+        f"Try {'fewer settings' if fitting else 'fewer hidden units'} or a smaller batch."
     )
 
 
-def _compile(job: _Job, settings: Settings, num_models: int) -> _Programs:
-    """Compile the programs of some models; the settings give the dtypes alone."""
-    padded = num_models + -num_models % job.divided.num_devices
-    settings = jax.tree.map(lambda a: jax.ShapeDtypeStruct([padded], a.dtype), settings)
-    init = functools.partial(init_sweep, job.model, optimizer=job.optimizer)
-    state = _shapes(jax.eval_shape(init, settings), job.divided)
-    count = len(job.data.targets)
+def _compile(
+    train_epoch: TrainEpoch,
+    evaluate_each: jax.stages.Wrapped,
+    state: SweepState,
+    data: Examples,
+    validation: Examples,
+    batch_size: int,
+    divided: NamedSharding,
+    whole: NamedSharding,
+    num_models: int,
+) -> _Programs:
+    """Compile the programs of some models; of `state` the shapes of each model are used."""
     segment = segment_size(
-        num_examples=count,
-        batch_size=job.batch_size,
-        num_params=num_models * num_params(state.models.params) // padded,
+        num_examples=(count := len(data.targets)),
+        batch_size=batch_size,
+        num_params=num_models * num_params(state.models.params) // len(state.settings.seed),
     )
-    train_epoch = make_train_epoch(make_sweep_step(job.model, job.loss, job.optimizer))
+    state = _shapes(state, num_models + -num_models % divided.num_devices, divided)
     train = {
-        size: train_epoch.lower(
-            state, _shapes(_first(job.data, size), job.whole), batch_size=job.batch_size
-        ).compile()
+        size: train_epoch.lower(state, _shapes(data, size, whole), batch_size=batch_size).compile()
         for size in {min(segment, count), count % segment} - {0}
     }
-    evaluate_one = functools.partial(evaluate, job.model.apply, job.loss, batch_size=job.batch_size)
-    evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
-    evaluation = evaluate_each.lower(state.models.params, job.validation).compile()
-    return _Programs(train=train, evaluate=evaluation, segment=segment)
-
-
-def _bytes_needed(job: _Job, programs: _Programs) -> int:
-    """Return the bytes that training or evaluation needs, whichever needs more.
-
-    The next examples are put in place meanwhile. Each device needs as much; the devices of a CPU
-    share its memory.
-    """
-    waiting = sum(array.nbytes for array in _first(job.data, programs.segment))
-    sharing = job.divided.num_devices if job.device.platform == "cpu" else 1
-    return sharing * (waiting + max(map(_bytes_of, [*programs.train.values(), programs.evaluate])))
+    evaluation = evaluate_each.lower(state.models.params, validation).compile()
+    waiting = sum(array[:segment].nbytes for array in data)  # put in place during the steps before
+    num_bytes = waiting + max(map(_bytes_of, [*train.values(), evaluation]))
+    sharing = sum(device.platform == "cpu" for device in divided.device_set) or 1
+    return _Programs(
+        train=train, evaluate=evaluation, segment=segment, num_bytes=sharing * num_bytes
+    )
 
 
 def _bytes_of(program: jax.stages.Compiled) -> int:
@@ -501,13 +479,8 @@ def _first(columns: Columns, count: int) -> Columns:
     return jax.tree.map(lambda a: a[:count] if len(a) > count else a, columns)
 
 
-def _shapes(arrays: Any, place: NamedSharding) -> Any:
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), arrays)
-
-
-def _epoch_loss(
-    losses: Float[np.ndarray, "steps models"], num_examples: int, batch_size: int
-) -> Float[Array, "models"]:
-    """Return the mean loss over an epoch's examples; the last of its batches may be smaller."""
-    batch_sizes = np.diff([*range(0, num_examples, batch_size), num_examples])
-    return jnp.average(losses, axis=0, weights=jnp.array(batch_sizes, losses.dtype))
+def _shapes(arrays: Columns, length: int, place: NamedSharding) -> Columns:
+    """Return the shapes of arrays whose first axis has a new length, on some devices."""
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((length, *a.shape[1:]), a.dtype, sharding=place), arrays
+    )

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +14,9 @@ from safetensors.numpy import load_file
 import funcnet as fn
 from funcnet.runs import DivergenceError, Stopped, TrainConfig, stored_config, tune
 from funcnet.runs import _artifacts as artifacts
-from funcnet.runs._sweep import as_table, group_by_setting, is_finite_model, parse_sweep
-from funcnet.training import is_finite, sweep
+from funcnet.runs._console import watch_sweep
+from funcnet.runs._sweep import as_table, is_finite_model, parse_sweep
+from funcnet.training import begin, is_finite, sweep
 
 
 def test_the_best_setting_is_kept_and_tested_once(tmp_path):
@@ -85,7 +87,7 @@ def test_the_table_counts_models_that_diverged_and_leaves_them_out_of_the_mean()
         validation_accuracy=jnp.array([[0.25], [0.5], [0.75], [0.5], [0.5], [0.5]]),
     )
     finite = is_finite_model(result)
-    _, some, none = as_table(group_by_setting(result), result, finite)
+    _, some, none = as_table(result, finite)
     assert finite.tolist() == [True] + 5 * [False]
     assert some.split("1  ")[-1] == "0.2500 ± 0.0000, 2 of 3 diverged"
     assert none.split("1  ")[-1] == "diverged"
@@ -181,6 +183,14 @@ def test_each_whole_epoch_is_shown():
     config = TrainConfig(sweep=("seed=0:2",), epochs=2)
     tune(config, say=lambda line: None, watch=watch)
     assert shown == [(1, 2), (2, 2)]
+
+
+def test_on_a_terminal_a_bar_counts_the_epochs(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    with watch_sweep(2) as show:
+        show(begin(())._replace(rows=((), ())))
+    assert re.search("epochs.*100%", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("count", "labels"), [(2, 2), (10, 10), (30, 10)])
