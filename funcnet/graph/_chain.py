@@ -4,28 +4,30 @@ The variables of a path are those that have a name; a value that is only a step 
 `w3 * b` in `d = w3 * b + w4 * c`, is part of the factor `∂d/∂b`.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from funcnet.graph import _notation as notation
-from funcnet.graph._nodes import Edge, Node, is_number
+from funcnet.graph._nodes import Computation, Edge, Node, is_number
+from funcnet.graph._notation import derivative, factor, summary
 
 MAX_PATHS = 8
-"""More paths than these are counted, not written."""
+"""The largest number of paths that are written; more are counted."""
 
 MAX_FACTORS = 12
-"""Of a longer product the first and the last are written, and how many are not."""
+"""The largest number of factors of a product that are written; of more, the first and the last."""
 
 MAX_WAYS = 4
-"""How many ways within one assignment are written out as a sum."""
+"""The largest number of ways within one assignment that are written as a sum."""
 
 
-class Factor(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Factor:
     """One factor of a product along a path, `∂parent/∂child`.
 
     Attributes:
@@ -33,7 +35,7 @@ class Factor(NamedTuple):
       child: the name below.
       formula: the derivative in symbols.
       value: the number, where parent and child are scalars.
-      shapes: of parent and child: `[5, 3] → [4]`.
+      shapes: the shapes of parent and child: `[5, 3] → [4]`.
     """
 
     parent: str
@@ -45,7 +47,7 @@ class Factor(NamedTuple):
     @property
     def symbol(self) -> str:
         """`∂d/∂b`."""
-        return notation.derivative(self.parent, self.child)
+        return derivative(self.parent, self.child)
 
     @property
     def is_number(self) -> bool:
@@ -53,19 +55,8 @@ class Factor(NamedTuple):
         return self.value is not None
 
 
-class Assignment(NamedTuple):
-    """What computes one variable, `d = w3 * b + w4 * c`, by the indices of nodes.
-
-    Attributes:
-      steps: the variable, and the values without a name that it is computed through, last to first.
-      reads: the variables that they are computed from, in the order of the program.
-    """
-
-    steps: tuple[int, ...]
-    reads: tuple[int, ...]
-
-
-class ChainRule(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChainRule:
     """`∂output/∂variable` as a sum over paths.
 
     Attributes:
@@ -84,29 +75,28 @@ class ChainRule(NamedTuple):
 
     @property
     def symbol(self) -> str:
-        """`∂L/∂w1`; `dL/dx` where `∂L/∂x` is one of the terms: the way without a step between."""
+        """`∂L/∂w1`; `dL/dx` where one of the terms is `∂L/∂x`, the way without a step between."""
         total = len(self.paths) > 1 and any(len(path) == 1 for path in self.paths)
-        return notation.derivative(self.output, self.variable, "d" if total else "∂")
+        return derivative(self.output, self.variable, "d" if total else "∂")
 
     @property
     def symbols(self) -> str:
         """`∂L/∂d · ∂d/∂b · ∂b/∂w1`, a sum of such products."""
-        products = (" · ".join(_some([f.symbol for f in path])) for path in self.paths)
-        return " + ".join(products)
+        return " + ".join(" · ".join(_some([f.symbol for f in path])) for path in self.paths)
 
     @property
     def steps(self) -> tuple[str, ...]:
         """Symbols, then numbers: each line equals the one before."""
+        total = summary(self.total)
         if self.output == self.variable:
-            return (notation.summary(self.total),)
+            return (total,)
         if not self.num_paths:
             return (f"0: {self.output} does not depend on {self.variable}",)
         if not self.paths:
-            return (f"a sum over {self.num_paths:,} paths", notation.summary(self.total))
-        total = notation.summary(self.total)
-        if self.symbols == self.symbol:  # one factor: what it is, instead of the same again
-            (factor,) = self.paths[0]
-            return tuple(dict.fromkeys((factor.formula, total))) if factor.is_number else (total,)
+            return (f"a sum over {self.num_paths:,} paths", total)
+        if self.symbols == self.symbol:  # one factor: its formula, instead of the same again
+            (only,) = self.paths[0]
+            return tuple(dict.fromkeys((only.formula, total))) if only.is_number else (total,)
         return self.symbols, *_numbers(self.paths), total
 
     def __str__(self) -> str:
@@ -119,44 +109,31 @@ class ChainRule(NamedTuple):
     __repr__ = __str__
 
 
-def chain_rule(
-    nodes: Sequence[Node],
-    operands: Mapping[int, Sequence[Edge]],
-    objective: str,
-    cotangents: Mapping[int, Array],
-    variable: Node,
-) -> ChainRule:
-    """Writes out `∂objective/∂variable`.
-
-    Args:
-      nodes: of the graph.
-      operands: of every node the edges down to its operands.
-      objective: where the paths begin: the name of the output, or of the sum `ȳ · y` over several.
-      cotangents: of the outputs, by index, the adjoints that they begin with.
-      variable: where the paths end.
-    """
-    output = next((i for i in cotangents if nodes[i].name == objective), len(nodes))
-
-    @functools.cache
-    def assignment(index: int) -> Assignment:
-        return _assignment(nodes, operands, index)
-
-    def below(index: int) -> Iterable[int]:
-        return cotangents if index == len(nodes) else assignment(index).reads
+def chain_rule(graph: Computation, variable: Node) -> ChainRule:
+    """Write out `∂objective/∂variable`."""
+    top = len(graph.nodes)  # the index of a sum `ȳ · y` over several outputs, above all nodes
+    output = next((i for i in graph.cotangents if graph.nodes[i].name == graph.objective), top)
+    later = graph.nodes[variable.index + 1 :]
+    steps = {
+        node.index: _steps(graph, node.index)
+        for node in later
+        if node.part_of is None or node.index in graph.cotangents
+    }
+    below = {i: _reads(graph, i, steps[i]) for i in steps} | {top: list(graph.cotangents)}
+    counts = {variable.index: 1}  # how many paths lead from each node down to the variable
+    for index, reads in below.items():
+        counts[index] = sum(counts.get(child, 0) for child in reads)
 
     @functools.cache
     def factors(index: int) -> Mapping[int, Factor]:
-        if index == len(nodes):
-            return {i: _first(objective, nodes[i], ȳ) for i, ȳ in cotangents.items()}
-        return _factors(nodes, operands, assignment(index))
+        if index == top:
+            return {i: _first(graph, graph.nodes[i]) for i in below[top]}
+        return _factors(graph, steps[index], below[index])
 
-    later = nodes[variable.index + 1 :]
-    named = (node.index for node in later if node.part_of is None or node.index in cotangents)
-    counts = _counts(variable.index, (*named, len(nodes)), below)
     count = counts.get(output, 0)
     few = 0 < count <= MAX_PATHS
     return ChainRule(
-        output=objective,
+        output=graph.objective,
         variable=variable.name,
         paths=tuple(_paths(output, variable.index, counts, factors)) if few else (),
         num_paths=count,
@@ -164,20 +141,10 @@ def chain_rule(
     )
 
 
-def _counts(
-    end: int, above: Iterable[int], below: Callable[[int], Iterable[int]]
-) -> Mapping[int, int]:
-    """How many paths lead to `end` from each of those above it, in the order of the program."""
-    counts = {end: 1}
-    for index in above:
-        counts[index] = sum(counts.get(child, 0) for child in below(index))
-    return counts
-
-
 def _paths(
     begin: int, end: int, counts: Mapping[int, int], factors: Callable[[int], Mapping[int, Factor]]
 ) -> Iterator[tuple[Factor, ...]]:
-    """The paths themselves, without recursion: one may have thousands of factors."""
+    """Yield the paths, without recursion: one may have thousands of factors."""
     begun: list[tuple[int, tuple[Factor, ...]]] = [(begin, ())]
     while begun:
         index, path = begun.pop()
@@ -188,10 +155,11 @@ def _paths(
             begun += reversed(further)
 
 
-def _first(objective: str, output: Node, cotangent: Array) -> Factor:
-    """`∂(ȳ · y)/∂y = ȳ`."""
+def _first(graph: Computation, output: Node) -> Factor:
+    """Return `∂(ȳ · y)/∂y = ȳ`."""
+    cotangent = graph.cotangents[output.index]
     return Factor(
-        parent=objective,
+        parent=graph.objective,
         child=output.name,
         formula="its cotangent",
         value=cotangent if is_number(cotangent) else None,
@@ -199,93 +167,87 @@ def _first(objective: str, output: Node, cotangent: Array) -> Factor:
     )
 
 
-def _assignment(
-    nodes: Sequence[Node], operands: Mapping[int, Sequence[Edge]], parent: int
-) -> Assignment:
-    """The assignment of a variable, from its value down to what it reads."""
-    reached, begun = {parent}, [parent]
+def _steps(graph: Computation, parent: int) -> list[int]:
+    """Return the steps of an assignment, last to first: the variable, and values without a name."""
+    steps, begun = {parent}, [parent]
     while begun:
-        for edge in operands.get(begun.pop(), ()):
-            if edge.child not in reached:
-                reached.add(edge.child)
-                begun += [edge.child] * (nodes[edge.child].part_of is not None)
-    reads = {i for i in reached if nodes[i].part_of is None} - {parent}
-    return Assignment(
-        steps=tuple(sorted(reached - reads, reverse=True)), reads=tuple(sorted(reads))
-    )
+        for edge in graph.operands.get(begun.pop(), ()):
+            if edge.child not in steps and graph.nodes[edge.child].part_of is not None:
+                steps.add(edge.child)
+                begun.append(edge.child)
+    return sorted(steps, reverse=True)
+
+
+def _reads(graph: Computation, parent: int, steps: Sequence[int]) -> list[int]:
+    """Return the variables that an assignment reads, in the order of the computation."""
+    read = {edge.child for step in steps for edge in graph.operands.get(step, ())}
+    return sorted(i for i in read if graph.nodes[i].part_of is None and i != parent)
 
 
 def _factors(
-    nodes: Sequence[Node], operands: Mapping[int, Sequence[Edge]], assignment: Assignment
-) -> dict[int, Factor]:
-    """From a variable to each that its assignment reads."""
-    parent = nodes[assignment.steps[0]]
-    formulas = _formulas(operands, assignment)
-    numbers = _derivatives(operands, assignment, parent.value) if is_number(parent.value) else {}
+    graph: Computation, steps: Sequence[int], reads: Sequence[int]
+) -> Mapping[int, Factor]:
+    """Return the factors from a variable to each that its assignment reads."""
+    parent = graph.nodes[steps[0]]
+    ways = _ways(graph, steps)
+    numbers = _derivatives(graph, steps) if is_number(parent.value) else {}
     return {
         i: Factor(
             parent=parent.name,
-            child=nodes[i].name,
-            formula=_sum(formulas[i]),
-            value=numbers.get(i) if is_number(nodes[i].value) else None,
-            shapes=f"{list(parent.value.shape)} → {list(nodes[i].value.shape)}",
+            child=graph.nodes[i].name,
+            formula=_sum(ways[i]),
+            value=numbers.get(i) if is_number(graph.nodes[i].value) else None,
+            shapes=f"{list(parent.value.shape)} → {list(graph.nodes[i].value.shape)}",
         )
-        for i in assignment.reads
+        for i in reads
     }
 
 
-def _formulas(
-    operands: Mapping[int, Sequence[Edge]], assignment: Assignment
-) -> Mapping[int, Sequence[str]]:
-    """What becomes of the adjoint on the ways down, `MAX_WAYS` and one where there are more."""
-    formulas: dict[int, list[str]] = {assignment.steps[0]: [""]}
-    for step in assignment.steps:
-        for edge in operands.get(step, ()):
-            ways = [_then(way, edge.formula) for way in formulas[step][: MAX_WAYS + 1]]
-            formulas.setdefault(edge.child, []).extend(ways)
-    return formulas
+def _ways(graph: Computation, steps: Sequence[int]) -> Mapping[int, Sequence[tuple[str, ...]]]:
+    """Return the ways down from an assignment, at most one more than are written.
+
+    A way is the formulas of its edges, one after the other, without those that change nothing.
+    """
+    ways: dict[int, list[tuple[str, ...]]] = {steps[0]: [()]}
+    for step in steps:
+        for edge in graph.operands.get(step, ()):
+            further = (edge.formula,) if edge.formula != "1" else ()
+            longer = [(*way, *further) for way in ways[step][: MAX_WAYS + 1]]
+            ways.setdefault(edge.child, []).extend(longer)
+    return ways
 
 
-def _derivatives(
-    operands: Mapping[int, Sequence[Edge]], assignment: Assignment, value: Array
-) -> Mapping[int, Any]:
-    """`∂value/∂i` for what the assignment reads: the reverse sweep through its steps, from 1 on.
+def _sum(ways: Sequence[tuple[str, ...]]) -> str:
+    """Write a sum over several ways, unless there are very many."""
+    if len(ways) > MAX_WAYS:
+        return "a sum over the ways between"
+    written = [(len(way) > 1, ", then ".join(way) or "1") for way in ways]
+    several = len(ways) > 1
+    return " + ".join(f"({way})" if is_long and several else way for is_long, way in written)
 
-    Where a rule on the way may be no linear map there is no such number: `None`, as is every sum
+
+def _derivatives(graph: Computation, steps: Sequence[int]) -> Mapping[int, Any]:
+    """Return the derivatives of an assignment: the backward pass through its steps, from 1 on.
+
+    Where a rule on the way may not be linear there is no such number: `None`, as is every sum
     with it.
     """
-    adjoints: dict[int, Any] = {assignment.steps[0]: jnp.ones_like(value)}
-    for step in assignment.steps:
-        for edge in operands.get(step, ()):
+    adjoints: dict[int, Any] = {steps[0]: jnp.ones_like(graph.nodes[steps[0]].value)}
+    for step in steps:
+        for edge in graph.operands.get(step, ()):
             pulled = _pulled(edge, adjoints[step])
-            first = edge.child not in adjoints
-            adjoints[edge.child] = pulled if first else _plus(adjoints[edge.child], pulled)
+            if edge.child in adjoints and pulled is not None:
+                known = adjoints[edge.child]
+                pulled = None if known is None else known + pulled
+            adjoints[edge.child] = pulled
     return adjoints
 
 
 def _pulled(edge: Edge, adjoint: Any) -> Any:
-    """What a child receives of an adjoint, where that is a product with a local derivative."""
+    """Return a contribution, where it is a product of an adjoint with a local derivative."""
     if adjoint is None or not (edge.linear or edge.elementwise):
         return None
     return edge.pull(adjoint) if edge.linear else adjoint * edge.local_derivative
-
-
-def _plus(one: Any, other: Any) -> Any:
-    return None if one is None or other is None else one + other
-
-
-def _sum(ways: Sequence[str]) -> str:
-    """The formulas of several ways as a sum; very many are not written out."""
-    if len(ways) > MAX_WAYS:
-        return "a sum over the ways between"
-    return " + ".join(f"({way})" if ", then" in way and ways[1:] else way for way in ways)
-
-
-def _then(first: str, second: str) -> str:
-    """One after the other; what leaves everything as it is is not said."""
-    if first in ("", "1"):
-        return second
-    return first if second == "1" else f"{first}, then {second}"
 
 
 def _is_scalar(paths: Sequence[Sequence[Factor]]) -> bool:
@@ -293,23 +255,19 @@ def _is_scalar(paths: Sequence[Sequence[Factor]]) -> bool:
 
 
 def _numbers(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
-    """The numbers in place of the symbols, and, where there are several products, those."""
+    """Yield the numbers in place of the symbols and, for several products, the products."""
     if not _is_scalar(paths):
         return
-    factors = ([notation.factor(factor.value) for factor in path] for path in paths)
-    products = ["".join(_some(path, "(… {} more …)")) for path in factors]
+    products = ["".join(_some([factor(f.value) for f in path], "(… {} more …)")) for path in paths]
     if len(paths) > 1 or len(paths[0]) > 1:
         yield " + ".join(products)
     if len(paths) > 1:
-        yield " + ".join(notation.factor(_product(path)) for path in paths)
-
-
-def _product(path: Sequence[Factor]) -> Any:
-    return math.prod(float(factor.value) for factor in path if factor.value is not None)
+        values = (math.prod(float(f.value) for f in path if f.value is not None) for path in paths)
+        yield " + ".join(map(factor, values))
 
 
 def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
-    """Of the factors that are no numbers: what they do, and between which shapes."""
+    """Yield a line for each factor that is no number: its map, and its shapes."""
     factors = {factor.symbol: factor for path in paths for factor in path}
     lines = [
         f"{factor.symbol}: {factor.formula}  {factor.shapes}"
@@ -320,7 +278,7 @@ def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
 
 
 def _some(written: Sequence[str], left_out: str = "… {} more …") -> list[str]:
-    """The first and the last of many."""
+    """Return the first and the last of many."""
     if len(written) <= MAX_FACTORS:
         return list(written)
     half = MAX_FACTORS // 2

@@ -1,25 +1,26 @@
-"""The records of a traced graph: nodes with value and adjoint, edges with local derivative."""
+"""The records of a computation: nodes with value and adjoint, edges with local derivative."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Shaped
 
-from funcnet.graph import _notation as notation
+from funcnet.graph._notation import Formula, shape, summary
 from funcnet.graph._source import Source
 
 
-class Statistics(NamedTuple):
-    """What is said of an array that is too large to be written out.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """A large array in six numbers; all but `nonfinite` are those of its finite elements.
 
     Attributes:
       shape: its shape.
-      min: the smallest element, like the largest and the mean over the finite ones.
+      min: the smallest element.
       max: the largest element.
       mean: the mean.
       norm: `√Σ xᵢ²`.
@@ -35,7 +36,7 @@ class Statistics(NamedTuple):
 
 
 def statistics(array: ArrayLike) -> Statistics | None:
-    """The statistics of an array of real numbers; `None` if it has no such elements.
+    """Return the statistics of an array; `None` if no element is a finite real number.
 
     >>> statistics(np.array([3.0, -4.0, np.nan]))
     Statistics(shape=(3,), min=-4.0, max=3.0, mean=-0.5, norm=5.0, nonfinite=1)
@@ -77,9 +78,10 @@ class Node:
     """A value of the computation.
 
     Attributes:
-      index: its place in the order of the program, from 0.
+      index: its number in the order of the computation, from 0.
       name: the user's own name; `v1`, `v2`, ... where there is none.
-      operation: what computed it: `mul`, `scan`; `argument` or `constant` if nothing did.
+      variable: the variable whose assignment it belongs to, without a number: `w` for `w#2`.
+      operation: `mul`, `scan`, ...; `argument` or `constant` if no operation computed it.
       inputs: the indices of its operands; numbers written in the source are not nodes.
       literals: the operands that are such numbers.
       value: its value.
@@ -87,12 +89,13 @@ class Node:
       source: the line that computed it.
       expression: the operation with its operands: `w1 · a`.
       numbers: the same with the values of those that are numbers: `3 · 5`.
-      part_of: for a value without a name, the variable whose assignment it is a step of.
-      turn: inside of loops that are opened, which turn of each it belongs to.
+      part_of: for a step of an assignment, which has no name, the name of the assigned node.
+      turn: inside opened loops, the number of the turn of each.
     """
 
     index: int
     name: str
+    variable: str
     operation: str
     inputs: tuple[int, ...]
     literals: tuple[Array, ...]
@@ -111,7 +114,7 @@ class Node:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether nothing computed it: an argument, or a constant."""
+        """Whether it is an argument or a constant."""
         return self.operation in ("argument", "constant")
 
 
@@ -122,19 +125,20 @@ class Edge:
     Attributes:
       parent: the index of the node that was computed.
       child: the index of the operand.
-      operand: its place among the operands: `x · x` has two edges.
-      formula: the local derivative in symbols; of a linear map what becomes of the adjoint, `ȳ`.
-      contribution: what the child receives: incoming adjoint times local derivative.
-      by_hand: whether the rule is of the table in `derivatives`; if not, it is of `jax.vjp`.
+      operand: its position among the operands: `x · x` has two edges.
+      symbols: the local derivative in symbols.
+      contribution: the child's share of its adjoint: incoming adjoint times local derivative.
+      by_hand: whether the rule is in the table of `derivatives`; if not, `jax.vjp` made it.
       elementwise: whether the local derivative is an array.
-      linear: whether `pull` is sure to be: the rule of a `custom_vjp` may be any function of `ȳ`.
+      linear: whether `pull` is known to be linear; the rule of a `custom_vjp` may not be.
       pull: the local derivative as a map: adjoint of the parent to contribution.
+      parent_value: the value of the parent.
     """
 
     parent: int
     child: int
     operand: int
-    formula: str
+    symbols: Formula
     contribution: Array
     by_hand: bool
     elementwise: bool
@@ -142,15 +146,68 @@ class Edge:
     pull: Callable[[Shaped[Array, "..."]], Shaped[Array, "..."]] = dataclasses.field(repr=False)
     parent_value: Array = dataclasses.field(repr=False)
 
+    @property
+    def formula(self) -> str:
+        """The local derivative as text; for a linear map, what becomes of the adjoint `ȳ`."""
+        return str(self.symbols)
+
     @functools.cached_property
     def local_derivative(self) -> Array | str:
-        """`∂parent/∂child`: for an elementwise operation an array, for the others the formula."""
+        """`∂parent/∂child`: an array for an elementwise operation, the formula for the rest."""
         return self.pull(jnp.ones_like(self.parent_value)) if self.elementwise else self.formula
 
     def __str__(self) -> str:
         """`y² = 9`, or the formula and the shapes."""
         if isinstance(self.local_derivative, str):
-            shapes = f"{notation.shape(self.parent_value)} → {notation.shape(self.contribution)}"
-            return f"{self.formula}  {shapes}"
-        value = notation.summary(self.local_derivative)
+            return f"{self.formula}  {shape(self.parent_value)} → {shape(self.contribution)}"
+        value = summary(self.local_derivative)
         return value if value == self.formula else f"{self.formula} = {value}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
+class Computation:
+    """A computation that was carried out, forward and backward: all that is written or drawn.
+
+    Attributes:
+      name: the name of the function.
+      nodes: every value, in the order of the computation.
+      edges: every use of a value, in the order of the backward pass.
+      outputs: the indices of the output's leaves.
+      cotangents: the adjoints that the backward pass began with, by the index of the output.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    outputs: tuple[int, ...]
+    cotangents: Mapping[int, Array]
+
+    @property
+    def output(self) -> Node:
+        """The output; its first leaf if it has several."""
+        return self.nodes[self.outputs[0]]
+
+    @property
+    def objective(self) -> str:
+        """The quantity that is derived: the output, or `ȳ · y` with its cotangent."""
+        only_one = len(self.cotangents) == 1
+        if only_one and all(y.shape == () and y == 1 for y in self.cotangents.values()):
+            return self.nodes[next(iter(self.cotangents))].name
+        return f"ȳ · {self.name}"
+
+    @functools.cached_property
+    def operands(self) -> Mapping[int, tuple[Edge, ...]]:
+        """The edges from every node, by its index, down to its operands."""
+        return _grouped((edge.parent, edge) for edge in self.edges)
+
+    @functools.cached_property
+    def uses(self) -> Mapping[int, tuple[Edge, ...]]:
+        """The edges from every node, by its index, up to its uses; they sum to its adjoint."""
+        return _grouped((edge.child, edge) for edge in self.edges)
+
+
+def _grouped(edges: Iterable[tuple[int, Edge]]) -> Mapping[int, tuple[Edge, ...]]:
+    groups: dict[int, list[Edge]] = defaultdict(list)
+    for index, edge in edges:
+        groups[index].append(edge)
+    return {index: tuple(group) for index, group in groups.items()}

@@ -1,25 +1,26 @@
 """Where the first NaN or infinity of a computation was born."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
-from funcnet.graph import _notation as notation
-from funcnet.graph._nodes import Edge, Node, is_differentiable
+from funcnet.graph._nodes import Computation, Node, is_differentiable
+from funcnet.graph._notation import summary
 
 
-class NonFinite(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NonFinite:
     """Where a NaN or an infinity was born.
 
     Attributes:
-      phase: `forward` if it is in a value, `backward` if all values are finite and it is in an
+      phase: `forward` if it is in a value; `backward` if all values are finite and it is in an
         adjoint.
-      what: of the node is the first that is not finite: its `value`, its `derivative`, which it
-        hands down; its `adjoint`, where only the sum over its uses is not finite; its `cotangent`.
+      what: the first thing of the node that is not finite: its `value`; its `derivative`, times the
+        incoming adjoint; its `adjoint`, if only the sum over its uses is not; its `cotangent`.
       node: the operation, an argument, or a constant.
-      inputs: its operands; of an adjoint its uses.
+      inputs: its operands; for an adjoint its uses.
     """
 
     phase: str
@@ -28,7 +29,7 @@ class NonFinite(NamedTuple):
     inputs: tuple[Node, ...]
 
     def __str__(self) -> str:
-        """What was found, its source line and its inputs, on a line each; or the argument."""
+        """The birth, its source line and its inputs, on a line each; or the argument."""
         name, kind = self.node.name, self.node.operation
         if self.what == "cotangent":
             return f"{self.phase}: the cotangent of {name} is not finite"
@@ -37,7 +38,7 @@ class NonFinite(NamedTuple):
             return f"{self.phase}: the adjoint of {name} is not finite, a sum of finite parts{uses}"
         if self.node.is_leaf:
             return f"{self.phase}: the {kind} {name} is not finite"
-        operands = "".join(f"\n  {x.name} = {notation.summary(x.value)}" for x in self.inputs)
+        operands = "".join(f"\n  {x.name} = {summary(x.value)}" for x in self.inputs)
         found = f"the {self.what} of {name} = {self.node.expression} is not finite"
         return f"{self.phase}: {found}\n  at {_line(self.node)}{operands}"
 
@@ -48,64 +49,40 @@ def _line(node: Node) -> str:
     return str(node.source or "an unknown line")
 
 
-def first_born(
-    nodes: Sequence[Node],
-    operands: Mapping[int, Sequence[Edge]],
-    uses: Mapping[int, Sequence[Edge]],
-    cotangents: Mapping[int, Array],
-) -> NonFinite | None:
-    """The first value that is not finite, made of finite ones; else the first such adjoint.
+def first_born(graph: Computation) -> NonFinite | None:
+    """Return the first value that is not finite, made of finite ones; else the first such adjoint.
 
-    What the source itself says, a mask of −∞, is meant, unless an output is not finite and there is
-    no other reason: then it is named where it enters.
-
-    Args:
-      nodes: of a graph, in the order of the program.
-      operands: of every node the edges down to its operands.
-      uses: of every node the edges up to where it is used.
-      cotangents: of the outputs, by index, the adjoints that the sweep begins with.
+    An infinity that stands in the source, a mask of −∞, is meant. It is named where it becomes a
+    value only if an output is not finite and there is no different reason.
     """
-    if born := next(_born_forward(nodes), None):
+    if born := next(_born_forward(graph, with_meant=False), None):
         return born
-    if any(_is_born(nodes[i].value, ()) for i in cotangents):
-        return next(_entered(nodes), None)
-    return next(_born_backward(nodes, operands, uses, cotangents), None)
+    if any(_is_born(graph.nodes[i].value, ()) for i in graph.cotangents):
+        return next(_born_forward(graph, with_meant=True), None)
+    return next(_born_backward(graph), None)
 
 
-def _born_forward(nodes: Sequence[Node]) -> Iterator[NonFinite]:
-    for node in nodes:
-        inputs = tuple(nodes[i] for i in node.inputs)
-        said = [node.value] if node.operation == "constant" else node.literals
-        if _is_born(node.value, [*said, *(x.value for x in inputs)]):
+def _born_forward(graph: Computation, *, with_meant: bool) -> Iterator[NonFinite]:
+    for node in graph.nodes:
+        inputs = tuple(graph.nodes[i] for i in node.inputs)
+        meant = [node.value] if node.operation == "constant" else node.literals
+        if _is_born(node.value, [*(() if with_meant else meant), *(x.value for x in inputs)]):
             yield NonFinite(phase="forward", what="value", node=node, inputs=inputs)
 
 
-def _entered(nodes: Sequence[Node]) -> Iterator[NonFinite]:
-    """Where a number or an array of the source that is not finite becomes a value."""
-    for node in nodes:
-        inputs = tuple(nodes[i] for i in node.inputs)
-        if _is_born(node.value, [x.value for x in inputs]):
-            yield NonFinite(phase="forward", what="value", node=node, inputs=inputs)
-
-
-def _born_backward(
-    nodes: Sequence[Node],
-    operands: Mapping[int, Sequence[Edge]],
-    uses: Mapping[int, Sequence[Edge]],
-    cotangents: Mapping[int, Array],
-) -> Iterator[NonFinite]:
-    """In the order of the sweep: what a node begins with, what it receives, what it hands down."""
-    for node in reversed(nodes):
-        above = uses.get(node.index, ())
-        begun = [cotangents[node.index]] if node.index in cotangents else []
+def _born_backward(graph: Computation) -> Iterator[NonFinite]:
+    """Go down: to a node's cotangent, to the sum that it receives, to its contributions."""
+    for node in reversed(graph.nodes):
+        above = graph.uses.get(node.index, ())
+        begun = [graph.cotangents[node.index]] if node.index in graph.cotangents else []
         if any(_is_born(ȳ, ()) for ȳ in begun):
             yield NonFinite(phase="backward", what="cotangent", node=node, inputs=())
         elif _is_born(node.adjoint, [*begun, *(edge.contribution for edge in above)]):
-            users = tuple(nodes[edge.parent] for edge in above[::-1])
+            users = tuple(graph.nodes[edge.parent] for edge in above[::-1])
             yield NonFinite(phase="backward", what="adjoint", node=node, inputs=users)
-        for edge in operands.get(node.index, ()):
+        for edge in graph.operands.get(node.index, ()):
             if _is_born(edge.contribution, [node.adjoint]):
-                inputs = tuple(nodes[i] for i in node.inputs)
+                inputs = tuple(graph.nodes[i] for i in node.inputs)
                 yield NonFinite(phase="backward", what="derivative", node=node, inputs=inputs)
 
 

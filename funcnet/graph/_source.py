@@ -1,10 +1,11 @@
-"""Where in the source an operation stands, and by which variables its results are called there.
+"""The source line of an operation, and the variables that the source assigns its results to.
 
 JAX keeps with every equation the Python stack that made it. From the position of an expression,
 `w1 * a`, and the assignments in the file, `b = w1 * a`, follows the name: `b`.
 """
 
 import ast
+import dataclasses
 import functools
 import itertools
 import linecache
@@ -25,14 +26,15 @@ _WRAPPERS = (os.path.dirname(jax.__file__), os.path.dirname(jaxtyping.__file__))
 _STANDARD = sysconfig.get_path("stdlib")
 
 
-class Source(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
     """A line of source.
 
     Attributes:
-      file: its path, or what stands for one: `<stdin>`, a notebook's cell.
+      file: its path, `<stdin>`, or the name of a notebook's cell.
       line: its number, from 1.
-      function: the function it belongs to.
-      text: the line itself, empty where the source is not to be had.
+      function: the function around it.
+      text: the line itself, empty where the source is missing.
     """
 
     file: str
@@ -47,14 +49,17 @@ class Source(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A place in running code; two calls from one place give equal frames."""
+    """A position in running code; two calls from one position give equal frames.
+
+    A tuple, because frames are compared by the thousand.
+    """
 
     code: CodeType
     instruction: int
 
     @property
     def span(self) -> Span:
-        """Where the expression stands that was being evaluated."""
+        """The position of the expression that was being evaluated."""
         return _positions(self.code)[self.instruction // 2]
 
     @property
@@ -69,7 +74,8 @@ class Frame(NamedTuple):
         )
 
 
-class Stack(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stack:
     """The calls that led to an operation, the outermost first.
 
     Attributes:
@@ -81,7 +87,7 @@ class Stack(NamedTuple):
     whole: tuple[Frame, ...] = ()
 
     def call(self, inner: "Stack") -> "Stack":
-        """The stack of an operation inside of a function that is called here."""
+        """Return the stack of an operation inside a function that is called here."""
         return Stack(user=self.user + inner.user, whole=self.whole + inner.whole)
 
     @property
@@ -96,15 +102,16 @@ class Stack(NamedTuple):
         return (frame.code.co_name for frame in reversed(list(below)))
 
 
-class Evaluation(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
     """Operations, one after another, that evaluated the right side of one assignment.
 
     Attributes:
-      targets: the names on its left side, by where in the value they stand: `{"": "b"}`, of
+      targets: the names on its left side, by their position in the value: `{"": "b"}`; for
         `(w, b), y = ...` `{"[0][0]": "w", "[0][1]": "b", "[1]": "y"}`.
-      first: the number of the first operation.
-      last: the number of the last; its results are what the targets name.
-      is_direct: whether the last is called in the expression itself, by no function of the user's.
+      first: the index of the first operation.
+      last: the index of the last, whose results the targets name.
+      is_direct: whether the expression itself calls the last, and not a function of the user's.
     """
 
     targets: Mapping[str, str]
@@ -119,7 +126,7 @@ def _positions(code: CodeType) -> tuple[Span, ...]:
 
 
 def stack_of(source_info: Any) -> Stack:
-    """The stack of an equation, from what JAX keeps with it."""
+    """Return the stack that JAX keeps with an equation."""
     traceback = source_info.traceback
     whole = tuple(map(Frame, *traceback.raw_frames()))[::-1] if traceback else ()
     return Stack(user=tuple(frame for frame in whole if not _is_library(frame.code)), whole=whole)
@@ -127,20 +134,18 @@ def stack_of(source_info: Any) -> Stack:
 
 @functools.cache
 def _is_library(code: CodeType) -> bool:
-    """Whether code is of JAX, of Python or of a wrapper: not what a user wrote."""
+    """Whether code belongs to JAX, to Python or to a wrapper, and not to the user."""
     file = code.co_filename
     standard = file.startswith(_STANDARD) and "site-packages" not in file
     return standard or file.startswith(_WRAPPERS) or file.startswith("<@beartype")
 
 
 def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
-    """The assignments that a program carried out; those of inner calls first.
+    """Return the assignments that were carried out, those of inner calls first.
 
-    Args:
-      steps: of every operation its name and the stack that made it, in the order of the program.
-
-    Neighbours with the same outer frames come from one expression. If it is the right side of an
-    assignment, the last of them made its value.
+    `steps` has the name and the stack of every operation, in their order. Neighbours with the same
+    outer frames come from one expression. If it is the right side of an assignment, the last of
+    them made its value.
     """
     tree = functools.cache(_tree)
     assigned = functools.cache(lambda file: _assignments(tree(file)))
@@ -152,23 +157,19 @@ def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
     for level in reversed(range(depth)):
         end = 0
         for run in _runs(steps, level, is_repeated):
-            frame = stacks[run[0]].user[level]
+            frame, last = stacks[run[0]].user[level], run[-1]
             if targets := assigned(frame.code.co_filename).get(frame.span):
                 first = _first_step(stacks, level, run[0], end)
-                end = run[-1] + 1
+                is_direct = len(stacks[last].user) == level + 1
                 found.append(
-                    Evaluation(
-                        targets=targets,
-                        first=first,
-                        last=run[-1],
-                        is_direct=len(stacks[run[-1]].user) == level + 1,
-                    )
+                    Evaluation(targets=targets, first=first, last=last, is_direct=is_direct)
                 )
+                end = last + 1
     return found
 
 
 def _first_step(stacks: Sequence[Stack], level: int, first: int, end: int) -> int:
-    """The first of the operations before `first` that stand within the same expression."""
+    """Return the earliest operation before `first` that stands within the same expression."""
     whole = stacks[first].user[: level + 1]
     while first > end and _is_within(stacks[first - 1].user[: level + 1], whole):
         first -= 1
@@ -185,10 +186,10 @@ def _is_within(part: tuple[Frame, ...], whole: tuple[Frame, ...]) -> bool:
 def _runs(
     steps: Sequence[tuple[str, Stack]], level: int, is_repeated: Callable[[Frame], bool]
 ) -> Iterator[list[int]]:
-    """Numbers of neighbours whose stacks agree up to a level.
+    """Yield the indices of neighbours whose stacks agree up to a level.
 
-    A run that comes again to the step that it began with is the next turn of a loop, and split;
-    but not where only a function that is called here has a loop.
+    A run that comes again to its first step is split there: it is the next turn of a loop, unless
+    only a function that is called here has a loop.
     """
     prefixes = itertools.groupby(range(len(steps)), key=lambda i: steps[i][1].user[: level + 1])
     for prefix, group in prefixes:
@@ -210,7 +211,7 @@ def _same_step(one: tuple[str, Stack], other: tuple[str, Stack]) -> bool:
 
 
 def _tree(file: str) -> ast.Module:
-    """A file's syntax; empty where it is not to be had."""
+    """Return the syntax of a file; an empty one where the source is missing."""
     try:
         return ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:  # a cell with %magic, or a template that only looks like Python
@@ -218,19 +219,19 @@ def _tree(file: str) -> ast.Module:
 
 
 def _loops(tree: ast.Module) -> list[tuple[int, int]]:
-    """Of every `for` and `while` its first and last line."""
+    """Return the first and last line of every `for` and `while`."""
     loops = (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While))
     return [(loop.lineno, loop.end_lineno or loop.lineno) for loop in loops]
 
 
 def _is_repeated(frame: Frame, loops: Callable[[str], list[tuple[int, int]]]) -> bool:
-    """Whether a place in a function is within a loop of that function."""
+    """Whether a position in a function is within a loop of that function."""
     line, begin = frame.source.line, frame.code.co_firstlineno
     return any(begin <= first <= line <= last for first, last in loops(frame.code.co_filename))
 
 
 def _assignments(tree: ast.Module) -> dict[Span, dict[str, str]]:
-    """Of every assignment in a file: where its right side stands, and the names on its left."""
+    """Return the names on the left of every assignment, by the position of its right side."""
     return {span: targets for node in ast.walk(tree) for span, targets in _assigned_by(node)}
 
 
@@ -247,7 +248,7 @@ def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, dict[str, str]]]:
 
 
 def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, dict[str, str]]]:
-    """What a target gets: of a pair its parts, of a condition the branch that was evaluated."""
+    """Yield the parts of a target with their values: of a pair, of a condition's branches."""
     match target, value:
         case (ast.Tuple() | ast.List()) as left, (ast.Tuple() | ast.List()) as right:
             for part, element in zip(left.elts, right.elts, strict=False):
@@ -263,7 +264,7 @@ def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, dict[str, 
 
 
 def _named(target: ast.expr, path: str = "") -> Iterator[tuple[str, str]]:
-    """The names in a target and where they stand in what it gets, but after a star."""
+    """Yield the names in a target, up to a star, with their positions in the value."""
     if not isinstance(target, ast.Tuple | ast.List):
         yield path, ast.unparse(target)
         return

@@ -1,38 +1,46 @@
-"""A program of JAX, evaluated one operation after another with every value kept.
+"""A function carried out one operation after another, with every value kept on a tape.
 
-`jax.make_jaxpr` gives the program; here it runs by itself, so that each value can be looked at.
-Functions under `jit` and `checkpoint` are opened. `scan`, `while` and `cond` are one operation with
-a tape of its own, on which every turn is recorded.
+`jax.make_jaxpr` gives the jaxpr. Here its equations are carried out one by one, so that each value
+can be looked at. Functions under `jit` and `checkpoint` are opened. `scan`, `while` and `cond` are
+one operation with a tape of its own, which holds every turn. Values are known by their index on
+the tape.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr
 
-from funcnet import _jaxpr as programs
+from funcnet._jaxpr import CALLS, CUSTOM, bind, called, interpret, positional_names
+from funcnet.base import UsageError, one_of
 from funcnet.graph._nodes import is_differentiable
 from funcnet.graph._source import Stack, stack_of
 
+Cotangents: TypeAlias = list[tuple[int, Any]]
+"""The start of a backward pass: indices of outputs, each with its cotangent."""
 
-class Operation(NamedTuple):
-    """One step of a program.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One step of a computation.
 
     Attributes:
-      name: of the primitive, or of the function with a derivative of its own: `sigmoid`.
-      primitive: what JAX calls it: of such a function `custom_jvp_call` or `custom_vjp_call`.
-      operands: the places of its operands among the tape's values.
-      results: the places of its results.
-      parameters: of the primitive.
+      name: the primitive, or the function with a derivative of its own: `sigmoid`.
+      primitive: JAX's name for it; for such a function `custom_jvp_call` or `custom_vjp_call`.
+      operands: the indices of its operands on the tape.
+      results: the indices of its results.
+      parameters: those of the primitive.
       bind: the operation itself, from operands to a tuple of results.
       stack: the calls that led to it.
-      turn: of the loops around it, opened on this tape, which turn it belongs to.
-      body: for `scan`, `while` and `cond` what happened inside.
+      turn: inside opened loops, the number of the turn of each.
+      body: for `scan`, `while` and `cond` the tape of the inside.
     """
 
     name: str
@@ -46,18 +54,34 @@ class Operation(NamedTuple):
     body: "Tape | None"
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """Where a jaxpr is carried out: the calls that led to it, the turns of the loops around it."""
+
+    stack: Stack = dataclasses.field(default_factory=Stack)
+    turn: tuple[int, ...] = ()
+
+    def equation(self, equation: Any) -> "Call":
+        """Return where an equation of the jaxpr stands."""
+        return Call(stack=self.stack.call(stack_of(equation.source_info)), turn=self.turn)
+
+    def in_turn(self, k: int) -> "Call":
+        """Return where the turn `k` of a loop that stands here is carried out."""
+        return Call(stack=self.stack, turn=(*self.turn, k))
+
+
+@dataclasses.dataclass(kw_only=True)
 class Tape:
-    """What a run leaves behind.
+    """All that was computed.
 
     Attributes:
       expand: the names of the operations to open.
-      values: every value, in the order of the program.
-      literals: the places of the numbers that stand in the source.
-      constants: the places of what no argument has a part in.
-      operations: every operation, in the order of the program.
-      inputs: the places of the arguments.
-      outputs: the places of the results.
+      values: every value, in the order of the computation.
+      literals: the indices of the numbers that stand in the source.
+      constants: the indices of the values that depend on no argument.
+      operations: every operation, in the order of the computation.
+      inputs: the indices of the arguments.
+      outputs: the indices of the results.
       openable: the names of the operations that could be, or were, opened.
     """
 
@@ -71,50 +95,50 @@ class Tape:
     openable: set[str] = dataclasses.field(default_factory=set)
 
     def write(self, value: Any) -> int:
-        """Keeps a value; returns its place."""
+        """Keep a value; return its index."""
         self.values.append(value)
         return len(self.values) - 1
 
-    def write_literal(self, value: Any) -> int:
-        """Keeps a number of the source."""
-        place = self.write_constant(value)
-        self.literals.add(place)
-        return place
-
     def write_constant(self, value: Any) -> int:
-        """Keeps a value that no argument has a part in."""
-        place = self.write(value)
-        self.constants.add(place)
-        return place
+        """Keep a constant of a jaxpr; one that is no `jax.Array` but a scalar is a literal."""
+        is_literal = not isinstance(value, jax.Array) and np.ndim(value) == 0
+        dtype = jnp.result_type(value) if is_literal else None  # no longer weakly typed
+        index = self.write(jnp.asarray(value, dtype))
+        self.constants.add(index)
+        if is_literal:
+            self.literals.add(index)
+        return index
 
     def returns(self, outputs: list[int]) -> None:
-        """Keeps which values are the results; a number of the source is a value then."""
+        """Keep which values are the results; a number of the source is then a value."""
         self.outputs = outputs
         self.literals.difference_update(outputs)
 
-    def record(
+    def carry_out(
         self,
         name: str,
         operands: Sequence[int],
         bind: Callable[..., tuple[Any, ...]],
-        call: "Call",
+        call: Call,
+        *,
         parameters: Mapping[str, Any] = MappingProxyType({}),
-        body: "Tape | None" = None,
         primitive: str = "",
+        body: "Tape | None" = None,
     ) -> list[int]:
-        """Carries out an operation, unless its body has been, and keeps it with its results."""
+        """Carry out an operation, unless its body was, and keep it with its results."""
         if body is None:
-            results = bind(*(self.values[i] for i in operands))
+            values = bind(*(self.values[i] for i in operands))
         else:
-            results = [body.values[i] for i in body.outputs]
-        write = self.write_constant if self.constants.issuperset(operands) else self.write
-        places = [write(value) for value in results]
+            values = [body.values[i] for i in body.outputs]
+        results = list(map(self.write, values))
+        if self.constants.issuperset(operands):
+            self.constants.update(results)
         self.operations.append(
             Operation(
                 name=name,
                 primitive=primitive or name,
                 operands=tuple(operands),
-                results=tuple(places),
+                results=tuple(results),
                 parameters=parameters,
                 bind=bind,
                 stack=call.stack,
@@ -122,79 +146,197 @@ class Tape:
                 body=body,
             )
         )
-        return places
+        return results
 
-    def wants(self, place: int) -> bool:
+    def wants(self, index: int) -> bool:
         """Whether a value has an adjoint: numbers of the source and integers have none."""
-        return place not in self.literals and is_differentiable(self.values[place])
+        return index not in self.literals and is_differentiable(self.values[index])
 
 
-class Call(NamedTuple):
-    """Where a program runs: the calls that led to it, and the turns of the loops around it."""
+def on_tape(
+    what: str, function: Callable[..., Any], expand: str | Iterable[str]
+) -> Callable[[tuple, dict[str, Any]], tuple[Tape, Any, list[str]]]:
+    """Return a function of `(args, kwargs)` that carries `function` out for `what`, its caller.
 
-    stack: Stack = Stack()
-    turn: tuple[int, ...] = ()
-
-
-def evaluate(jaxpr: Any, arguments: Sequence[Any], expand: Iterable[str]) -> Tape:
-    """Runs a program and keeps every value.
-
-    Args:
-      jaxpr: as `jax.make_jaxpr` gives it.
-      arguments: one array for each of its inputs.
-      expand: names of operations to open.
-
-    Raises:
-      ValueError: the program has side effects, or calls back to Python.
+    Its results are the tape, the output as a pytree of shapes and dtypes, and the names of the
+    arguments. Errors of the user's function come through, with a note of the arguments' shapes.
     """
+    if not callable(function):
+        raise UsageError(
+            f"{what}: expected a function; got {type(function).__name__}. Pass the function "
+            f"itself, and its arguments to the result: {what}(function)(*args)."
+        )
+    opened = frozenset((expand,) if isinstance(expand, str) else expand)
+
+    def carried_out(args: tuple, kwargs: dict[str, Any]) -> tuple[Tape, Any, list[str]]:
+        names, leaves = argument_names(function, args, kwargs), jax.tree.leaves((args, kwargs))
+        for name, leaf in zip(names, leaves, strict=True):
+            _check_array(name, leaf)
+        try:
+            jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
+        except Exception as error:
+            shapes = [f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True)]
+            came = ", ".join(shapes) or "no arguments"
+            error.add_note(f"{function_name(function)} was traced with {came}.")
+            raise
+        tape = evaluate(jaxpr, leaves, opened)
+        for name in opened:
+            _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
+        return tape, output, names
+
+    return carried_out
+
+
+def argument_names(
+    function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
+) -> list[str]:
+    """Return the function's name for each array: `w1`, `params.weight`, `layers[0].bias`.
+
+    >>> argument_names(lambda w, *x: w, ({"b": 1.0}, 2.0, 3.0), {"y": 4.0})
+    ["w['b']", 'x[0]', 'x[1]', 'y']
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    parameters = positional_names(function, len(args))
+    names = []
+    for (kind, key, *rest), _ in paths:
+        parameter = parameters[key.idx] if kind.idx == 0 else key.key
+        names.append(parameter + jax.tree_util.keystr(tuple(rest)))
+    return names
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function; for one without a name that of its result, `output`."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return "output" if name == "<lambda>" else name
+
+
+def unit_cotangent(what: str, tape: Tape, output: Any, hint: str = "") -> Cotangents:
+    """Return the start of a backward pass from a scalar, 1; refuse any other output."""
+    leaves = jax.tree.leaves(output)
+    if len(leaves) != 1 or leaves[0].shape != ():
+        shapes = ", ".join(map(_described, leaves)) or "nothing"
+        raise UsageError(
+            f"{what}: expected a function with a scalar output; it returned {shapes}. Reduce it, "
+            f"as with jnp.mean{hint}."
+        )
+    if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+        raise UsageError(
+            f"{what}: expected an output of floats; it is {leaves[0].dtype}, and has no gradient. "
+            "Write 1.0 instead of 1, and of a complex number give a real part or a norm."
+        )
+    return [(tape.outputs[0], jnp.ones_like(tape.values[tape.outputs[0]]))]
+
+
+def given_cotangent(tape: Tape, output: Any, cotangent: Any) -> Cotangents:
+    """Return the start of a backward pass from any output; refuse a cotangent that is not like it.
+
+    The output is a pytree of shapes and dtypes.
+    """
+    leaves, structure = jax.tree.flatten(output)
+    given, given_structure = jax.tree.flatten(cotangent)
+    for leaf in given:
+        _check_array("cotangent", leaf)
+    if given_structure != structure or not all(map(_is_like, given, leaves)):
+        raise UsageError(
+            f"cotangent: expected arrays like the output, {jax.tree.map(_described, output)}; "
+            f"got {jax.tree.map(_described, cotangent)}."
+        )
+    return [
+        (index, jnp.asarray(adjoint, tape.values[index].dtype))
+        for index, adjoint in zip(tape.outputs, given, strict=True)
+        if is_differentiable(tape.values[index])
+    ]
+
+
+def _is_like(given: Any, leaf: Any) -> bool:
+    """Whether an output's adjoint can have the shape and the numbers of a cotangent."""
+    is_complex = jnp.issubdtype(jnp.result_type(given), jnp.complexfloating)
+    return np.shape(given) == leaf.shape and (
+        not is_complex or jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+    )
+
+
+def check_values(args: tuple, kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that stand for arrays while JAX transforms a function."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+        raise UsageError(
+            "trace: expected arrays with values; inside jit, grad or vmap there are none. "
+            "Call it outside: what is under jit inside of the function is opened."
+        )
+
+
+def check_floats(args: tuple, argnums: int | Sequence[int]) -> None:
+    """Refuse arguments that nothing can be derived by."""
+    for i in [argnums] if isinstance(argnums, int) else argnums:
+        if not -len(args) <= i < len(args):
+            raise UsageError(
+                f"gradient: expected argnums below {len(args)}, the number of positional "
+                f"arguments; got {i}."
+            )
+        for leaf in jax.tree.leaves(args[i]):
+            if not is_differentiable(leaf):
+                raise UsageError(
+                    f"gradient: expected floats in argument {i}; got {_described(leaf)}. "
+                    "Write 1.0 instead of 1, or choose other arguments with argnums."
+                )
+
+
+def _check_array(name: str, leaf: Any) -> None:
+    is_array = isinstance(leaf, np.ndarray | np.generic)
+    if isinstance(leaf, jax.Array | bool | int | float | complex) or (
+        is_array and any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.number, np.bool_))
+    ):
+        return
+    came = f"an array of {leaf.dtype}" if is_array else type(leaf).__name__
+    raise UsageError(
+        f"{name}: expected an array or a number; got {came}. Close over what is not an array of "
+        "numbers: trace(lambda x: function(x, option))."
+    )
+
+
+def _described(leaf: Any) -> str:
+    return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
+
+
+def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any], expand: Iterable[str]) -> Tape:
+    """Carry out a jaxpr and keep every value; refuse side effects and calls back to Python."""
     tape = Tape(expand=frozenset(expand))
     tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
-    tape.returns(_run(tape, jaxpr, tape.inputs, Call()))
+    tape.returns(_carry_out(tape, jaxpr, tape.inputs, Call()))
     return tape
 
 
-def _run(tape: Tape, jaxpr: Any, inputs: Sequence[int], call: Call) -> list[int]:
-    """Runs a program on a tape; returns the places of its results."""
-    program, constants = getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
-    written = map(tape.write_constant, map(jnp.asarray, constants))
-    places = dict(zip(program.constvars, written, strict=True))
-    places.update(zip(program.invars, inputs, strict=True))
-
-    def read(atom: Any) -> int:
-        if isinstance(atom, Literal):
-            return tape.write_literal(jnp.asarray(atom.val, jnp.result_type(atom.aval)))
-        return places[atom]
-
-    for equation in program.eqns:
-        here = call._replace(stack=call.stack.call(stack_of(equation.source_info)))
-        results = _perform(tape, equation, [read(atom) for atom in equation.invars], here)
-        places.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in program.outvars]
+def _carry_out(tape: Tape, jaxpr: ClosedJaxpr, inputs: Sequence[int], call: Call) -> list[int]:
+    """Carry out a jaxpr on a tape; return the indices of its results."""
+    return interpret(
+        jaxpr,
+        inputs,
+        lambda equation, operands: _perform(tape, equation, operands, call.equation(equation)),
+        tape.write_constant,
+    )
 
 
 def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list[int]:
-    """Carries out one equation: opened, with a tape of its own, or as it is."""
+    """Carry out one equation: opened, with a tape of its own, or as it is."""
     primitive, parameters = equation.primitive.name, equation.params
     if _is_identity(equation):
         return operands
-    if primitive in programs.CALLS:
+    if primitive in CALLS:
         return _call(tape, parameters, operands, call)
     _refuse_effects(equation, call)
-    name = _name(equation)
-    opener = OPENERS.get(primitive)
-    if opener:
+    name = called(parameters).jaxpr.debug_info.func_name if primitive in CUSTOM else primitive
+    if primitive in OPENERS:
         tape.openable.update((name, primitive))
-    if opener and not tape.expand.isdisjoint((name, primitive)):
-        return opener(tape, parameters, operands, call)
-    body = _body(tape, LOOPS[primitive], parameters, operands) if primitive in LOOPS else None
-    return tape.record(
+        if not tape.expand.isdisjoint((name, primitive)):
+            return OPENERS[primitive](tape, parameters, operands, call)
+    return tape.carry_out(
         name,
         operands,
-        lambda *values: programs.bind(equation, values),
+        lambda *values: bind(equation, values),
         call,
         parameters=parameters,
-        body=body,
         primitive=primitive,
+        body=_body(tape, primitive, parameters, operands) if primitive in LOOPS else None,
     )
 
 
@@ -204,73 +346,64 @@ def _is_identity(equation: Any) -> bool:
     return converts and equation.invars[0].aval.dtype == equation.outvars[0].aval.dtype
 
 
-def _body(tape: Tape, opener: "Opener", parameters: Any, operands: list[int]) -> Tape:
-    """What happens inside a loop, on a tape of its own."""
-    body = Tape(expand=tape.expand)
-    body.inputs = [body.write(tape.values[i]) for i in operands]
-    body.literals = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.literals}
-    body.constants = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.constants}
-    body.returns(opener(body, parameters, body.inputs, Call()))
-    tape.openable |= body.openable
-    return body
-
-
-def _name(equation: Any) -> str:
-    """`sigmoid` for a function with a derivative of its own, else the primitive's name."""
-    if equation.primitive.name not in programs.CUSTOM:
-        return equation.primitive.name
-    return programs.called(equation.params).jaxpr.debug_info.func_name
-
-
 def _refuse_effects(equation: Any, call: Call) -> None:
     if equation.effects or "callback" in equation.primitive.name:
-        raise ValueError(
+        raise UsageError(
             f"trace: expected a pure function; {equation.primitive.name} has a side effect or "
             f"calls back to Python ({call.stack.source}). Take it out of the function: "
             "every value can be seen in the graph."
         )
 
 
+def _body(tape: Tape, loop: str, parameters: Any, operands: list[int]) -> Tape:
+    """Carry out the inside of a loop on a tape of its own."""
+    body = Tape(expand=tape.expand)
+    body.inputs = [body.write(tape.values[i]) for i in operands]
+    body.literals = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.literals}
+    body.constants = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.constants}
+    body.returns(LOOPS[loop](body, parameters, body.inputs, Call()))
+    tape.openable |= body.openable
+    return body
+
+
 def _call(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
-    """A function called as it stands: under `jit`, `checkpoint`, or with its own derivative."""
-    return _run(tape, programs.called(parameters), operands, call)
+    """Open a call: under `jit`, `checkpoint`, or of a function with its own derivative."""
+    return _carry_out(tape, called(parameters), operands, call)
 
 
 def _scan(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
-    """`scan`, one turn after another: each reads its part of `xs` and hands on the carry."""
+    """Open a `scan`: each turn reads its part of `xs` and hands on the carry."""
+    jaxpr = called(parameters)
     num_consts, num_carry = _scan_sizes(parameters)
     consts, carry = operands[:num_consts], operands[num_consts : num_consts + num_carry]
     xs = operands[num_consts + num_carry :]
     turns = range(parameters["length"])
     outputs: dict[int, list[int]] = {}
     for k in reversed(turns) if parameters["reverse"] else turns:
-        here = call._replace(turn=(*call.turn, k))
-        parts = [place for x in xs for place in _index(tape, x, k, here)]
-        results = _run(tape, parameters["jaxpr"], [*consts, *carry, *parts], here)
+        here = call.in_turn(k)
+        parts = [index for x in xs for index in _index(tape, x, k, here)]
+        results = _carry_out(tape, jaxpr, [*consts, *carry, *parts], here)
         carry, outputs[k] = results[:num_carry], results[num_carry:]
-    columns = list(zip(*(outputs[k] for k in turns), strict=True))
-    if not columns:  # no turns: only the shapes are known
-        shapes = getattr(parameters["jaxpr"], "out_avals", ())[num_carry:]
+    if not turns:  # only the shapes are known
+        shapes = jaxpr.out_avals[num_carry:]
         return [*carry, *(tape.write(jnp.zeros((0, *s.shape), s.dtype)) for s in shapes)]
-    return [*carry, *(place for column in columns for place in _stack(tape, column, call))]
+    columns = zip(*(outputs[k] for k in turns), strict=True)
+    return [*carry, *(index for column in columns for index in _stack(tape, column, call))]
 
 
 def _index(tape: Tape, x: int, k: int, call: Call) -> list[int]:
-    def bind(x: Any) -> tuple[Any, ...]:
+    def part(x: Any) -> tuple[Any, ...]:
         return (lax.dynamic_index_in_dim(x, k, keepdims=False),)
 
-    return tape.record("index", [x], bind, call, parameters={"at": k})
+    return tape.carry_out("index", [x], part, call, parameters={"at": k})
 
 
 def _stack(tape: Tape, column: Sequence[int], call: Call) -> list[int]:
-    def bind(*values: Any) -> tuple[Any, ...]:
-        return (jnp.stack(values),)
-
-    return tape.record("stack", column, bind, call)
+    return tape.carry_out("stack", column, lambda *values: (jnp.stack(values),), call)
 
 
 def _scan_sizes(parameters: Any) -> tuple[int, int]:
-    """How many constants a scan has, and how many leaves its carry."""
+    """Return how many constants a scan has, and how many leaves its carry."""
     if "num_carry" in parameters:
         return parameters["num_consts"], parameters["num_carry"]
     consts, carry, _ = parameters["ft_in"].unpack()  # from JAX 0.11 on
@@ -278,46 +411,46 @@ def _scan_sizes(parameters: Any) -> tuple[int, int]:
 
 
 def _while(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
-    """`while`, as often as its condition holds."""
+    """Open a `while`: a turn as often as its condition holds."""
     after_cond = parameters["cond_nconsts"]
     after_body = after_cond + parameters["body_nconsts"]
     cond_consts, body_consts = operands[:after_cond], operands[after_cond:after_body]
     carry = operands[after_body:]
     k = 0
     while _holds(tape, parameters["cond_jaxpr"], [*cond_consts, *carry]):
-        here = call._replace(turn=(*call.turn, k))
-        carry = _run(tape, parameters["body_jaxpr"], [*body_consts, *carry], here)
+        here = call.in_turn(k)
+        carry = _carry_out(tape, parameters["body_jaxpr"], [*body_consts, *carry], here)
         k += 1
     return carry
 
 
-def _holds(tape: Tape, condition: Any, places: list[int]) -> bool:
-    verdict = evaluate(condition, [tape.values[i] for i in places], expand=())
-    return bool(_decided("while", verdict.values[verdict.outputs[0]]))
+def _holds(tape: Tape, condition: ClosedJaxpr, operands: list[int]) -> bool:
+    answer = evaluate(condition, [tape.values[i] for i in operands], expand=())
+    return bool(_known("while", answer.values[answer.outputs[0]]))
 
 
 def _cond(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
-    """`cond` and `switch`: the branch that was taken."""
+    """Open a `cond` or a `switch`: the branch that was taken."""
     which, *rest = operands
     branches = parameters["branches"]
-    taken = min(max(int(_decided("cond", tape.values[which])), 0), len(branches) - 1)
-    return _run(tape, branches[taken], rest, call)
+    taken = min(max(int(_known("cond", tape.values[which])), 0), len(branches) - 1)
+    return _carry_out(tape, branches[taken], rest, call)
 
 
-def _decided(loop: str, condition: Any) -> Any:
-    """A condition with a value."""
+def _known(loop: str, condition: Any) -> Any:
+    """Return a condition that has a value."""
     if isinstance(condition, Tracer):
-        raise TypeError(
+        raise UsageError(
             f"gradient: expected values where a {loop} decides by them; inside jit, grad or vmap "
             "there are none. Call it outside, without jit."
         )
     return condition
 
 
-Opener = Callable[[Tape, Any, list[int], Call], list[int]]
+Opener: TypeAlias = Callable[[Tape, Any, list[int], Call], list[int]]
 
 LOOPS: Mapping[str, Opener] = MappingProxyType({"scan": _scan, "while": _while, "cond": _cond})
 """Control flow: one operation with a body, unless it is to be opened."""
 
-OPENERS: Mapping[str, Opener] = MappingProxyType({**LOOPS, **dict.fromkeys(programs.CUSTOM, _call)})
-"""What is one operation unless it is to be opened; a function with a derivative of its own too."""
+OPENERS: Mapping[str, Opener] = MappingProxyType({**LOOPS, **dict.fromkeys(CUSTOM, _call)})
+"""One operation unless it is to be opened: control flow, functions with their own derivative."""

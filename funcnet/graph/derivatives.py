@@ -1,76 +1,89 @@
-"""Local derivatives, derived by hand: one line a primitive, as on a page of calculus.
+"""Local derivatives, derived by hand: one line per primitive, as on a page of calculus.
 
-For `y = f(a, b, ...)` and the adjoint of the result, `ȳ = ∂L/∂y`, a rule says what an operand
-receives: `ā = ȳ · ∂y/∂a`. Elementwise operations have a derivative that is an array, their *slope*;
-the others are linear maps, and their rule is the transposed map. `jax` is used for its arrays
-alone: nothing in this file differentiates.
+For `y = f(a, b, ...)` and the adjoint of the result, `ȳ = ∂L/∂y`, a rule gives the contribution to
+the adjoint of an operand: `ā = ȳ · ∂y/∂a`. An elementwise operation has a derivative that is an
+array, its *slope*. The rest are linear maps, and their rule is the transposed map. `jax` is used
+for its arrays alone: nothing in this file differentiates.
 
-Where a function has a kink the rules follow JAX, half to each operand at a tie of `max`, but for
-two that follow PyTorch: `abs` has slope 0 at 0, where JAX has 1, and `a^b` has slope 0 by `a` where
-`b` is 0, also at 0⁰, where JAX has NaN.
+At a kink the rules follow JAX: half to each operand at a tie of `max`. Two follow PyTorch: `abs`
+has slope 0 at 0, where JAX has 1; and `a^b` has slope 0 by `a` where `b` is 0, also at 0⁰, where
+JAX has NaN.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped
 
+from funcnet.graph._notation import Formula, number
+
 Axes: TypeAlias = tuple[Any, ...]
-"""Numbers of axes: of `int`, and under `vmap` of NumPy's integers."""
+"""Numbers of axes: `int`, and under `vmap` NumPy's integers."""
 
 
-class Rule(NamedTuple):
-    """What one operand receives from the adjoint of the result.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule:
+    """The local derivative of a result by one operand.
 
     Attributes:
-      formula: the derivative, with `{y}` for the result and `{a}`, `{b}`, `{c}` for the operands;
-        of a linear map what becomes of the adjoint, `ȳ`.
+      formula: `formula(y, *operands)`, the derivative in symbols, from the names of the values.
       pull: `pull(ȳ, y, *operands) -> ā`.
       elementwise: whether `∂y/∂a` is an array: each element depends on its own alone.
     """
 
-    formula: str
+    formula: Callable[..., Formula]
     pull: Callable[..., Array]
     elementwise: bool
 
 
-def slope(formula: str, derivative: Callable[..., Any]) -> Rule:
-    """The rule of an elementwise operation: `ā = ȳ · derivative(y, *operands)`.
+def slope(formula: Callable[..., str], derivative: Callable[..., Any]) -> Rule:
+    """Return the rule of an elementwise operation: `ā = ȳ · derivative(y, *operands)`.
 
-    >>> square = slope("2 {a}", lambda y, a: 2 * a)
+    >>> square = slope(lambda y, a: f"2 {a}", lambda y, a: 2 * a)
     >>> square.pull(jnp.array(10.0), jnp.array(9.0), jnp.array(3.0))
     Array(60., dtype=float32, weak_type=True)
     """
     return Rule(
-        formula=formula,
+        formula=lambda y, *operands: Formula(before=str(formula(y, *operands))),
         pull=lambda ȳ, y, *operands: ȳ * _like(ȳ, derivative(y, *operands)),
         elementwise=True,
     )
 
 
-def linear(formula: str, transposed: Callable[[Array], Array]) -> Rule:
-    """The rule of a linear map: `ā = transposed(ȳ)`.
+def linear(
+    transposed: Callable[[Array], Array],
+    before: str = "",
+    after: str = "",
+    *,
+    encloses: bool = False,
+) -> Rule:
+    """Return the rule of a linear map, `ā = transposed(ȳ)`; the rest is its `Formula`.
 
-    >>> total = linear("ȳ, to each", lambda ȳ: jnp.broadcast_to(ȳ, (3,)))
+    >>> total = linear(lambda ȳ: jnp.broadcast_to(ȳ, (3,)), "", ", to each")
     >>> total.pull(jnp.array(2.0), jnp.array(6.0), jnp.ones(3))
     Array([2., 2., 2.], dtype=float32, weak_type=True)
     """
-    return Rule(formula=formula, pull=lambda ȳ, *_: transposed(ȳ), elementwise=False)
+    return Rule(
+        formula=lambda *_: Formula(before=before, after=after, encloses=encloses),
+        pull=lambda ȳ, *_: transposed(ȳ),
+        elementwise=False,
+    )
 
 
 def _like(ȳ: Array, derivative: Any) -> Any:
-    """Booleans as numbers of ȳ's type; numbers as they are."""
+    """Return booleans as numbers of ȳ's type, numbers as they are."""
     dtype = getattr(derivative, "dtype", None)
     return derivative if dtype is None or dtype == ȳ.dtype else derivative.astype(ȳ.dtype)
 
 
 def _share(a: Array, b: Array) -> Array:
-    """1 where a is larger, 1/2 at a tie, 0 where b is."""
+    """Return 1 where a is larger, 1/2 at a tie, 0 where b is larger."""
     return ((a > b).astype(a.dtype) + (a >= b).astype(a.dtype)) / 2
 
 
@@ -78,196 +91,213 @@ def _nonzero(a: Array) -> Array:
     return jnp.where(a == 0, jnp.ones_like(a), a)
 
 
+def _bell(a: Array) -> Array:
+    """Return σ′(a) with its tail: `σ(a) (1 − σ(a))` is 0 where σ(a) rounds to 1."""
+    return 1 / (2 + (jnp.exp(a) + jnp.exp(-a)))
+
+
+def _gaussian(a: Array) -> Array:
+    return 2 / math.sqrt(math.pi) * jnp.exp(-a * a)
+
+
+ONE = slope(lambda *_: "1", lambda *_: 1)
+MINUS_ONE = slope(lambda *_: "−1", lambda *_: -1)
+ZERO = Rule(
+    formula=lambda *_: Formula(before="0"),
+    pull=lambda ȳ, *_: jnp.zeros_like(ȳ),  # 0 · ∞ would be NaN
+    elementwise=True,
+)
+
 SLOPES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
     {
         # arithmetic
-        "add": (slope("1", lambda y, a, b: 1), slope("1", lambda y, a, b: 1)),
-        "add_any": (slope("1", lambda y, a, b: 1), slope("1", lambda y, a, b: 1)),
-        "sub": (slope("1", lambda y, a, b: 1), slope("−1", lambda y, a, b: -1)),
-        "mul": (slope("{b}", lambda y, a, b: b), slope("{a}", lambda y, a, b: a)),
-        "div": (
-            slope("1 / {b}", lambda y, a, b: 1 / b),
-            slope("−{y} / {b}", lambda y, a, b: -y / b),
+        "add": (ONE, ONE),
+        "add_any": (ONE, ONE),
+        "sub": (ONE, MINUS_ONE),
+        "mul": (
+            slope(lambda y, a, b: b, lambda y, a, b: b),
+            slope(lambda y, a, b: a, lambda y, a, b: a),
         ),
-        "neg": (slope("−1", lambda y, a: -1),),
+        "div": (
+            slope(lambda y, a, b: f"1 / {b}", lambda y, a, b: 1 / b),
+            slope(lambda y, a, b: f"−{y} / {b}", lambda y, a, b: -y / b),
+        ),
+        "neg": (MINUS_ONE,),
         # powers
         "pow": (
-            slope("{b} {a}^({b} − 1)", lambda y, a, b: b * a ** jnp.where(b == 0, 1, b - 1)),
-            slope("{y} log {a}", lambda y, a, b: y * jnp.log(_nonzero(a))),
+            slope(
+                lambda y, a, b: f"{b} {a}^({b} − 1)",
+                lambda y, a, b: b * a ** jnp.where(b == 0, 1, b - 1),
+            ),
+            slope(lambda y, a, b: f"{y} log {a}", lambda y, a, b: y * jnp.log(_nonzero(a))),
         ),
-        "square": (slope("2 {a}", lambda y, a: 2 * a),),
-        "sqrt": (slope("1 / (2 {y})", lambda y, a: 0.5 / y),),
-        "rsqrt": (slope("−{y} / (2 {a})", lambda y, a: -0.5 * y / a),),
-        "cbrt": (slope("{y} / (3 {a})", lambda y, a: y / (3 * a)),),
+        "square": (slope(lambda y, a: f"2 {a}", lambda y, a: 2 * a),),
+        "sqrt": (slope(lambda y, a: f"1 / (2 {y})", lambda y, a: 0.5 / y),),
+        "rsqrt": (slope(lambda y, a: f"−{y} / (2 {a})", lambda y, a: -0.5 * y / a),),
+        "cbrt": (slope(lambda y, a: f"{y} / (3 {a})", lambda y, a: y / (3 * a)),),
         # exponentials and logarithms
-        "exp": (slope("{y}", lambda y, a: y),),
-        "exp2": (slope("{y} log 2", lambda y, a: y * math.log(2)),),
-        "expm1": (slope("{y} + 1", lambda y, a: y + 1),),
-        "log": (slope("1 / {a}", lambda y, a: 1 / a),),
-        "log1p": (slope("1 / (1 + {a})", lambda y, a: 1 / (1 + a)),),
-        "logistic": (slope("{y} (1 − {y})", lambda y, a: y * (1 - y)),),
-        "erf": (slope("2/√π e^(−{a}²)", lambda y, a: 2 / math.sqrt(math.pi) * jnp.exp(-a * a)),),
-        "erfc": (slope("−2/√π e^(−{a}²)", lambda y, a: -2 / math.sqrt(math.pi) * jnp.exp(-a * a)),),
+        "exp": (slope(lambda y, a: y, lambda y, a: y),),
+        "exp2": (slope(lambda y, a: f"{y} log 2", lambda y, a: y * math.log(2)),),
+        "expm1": (slope(lambda y, a: f"{y} + 1", lambda y, a: y + 1),),
+        "log": (slope(lambda y, a: f"1 / {a}", lambda y, a: 1 / a),),
+        "log1p": (slope(lambda y, a: f"1 / (1 + {a})", lambda y, a: 1 / (1 + a)),),
+        "logistic": (slope(lambda y, a: f"{y} (1 − {y})", lambda y, a: _bell(a)),),
+        "erf": (slope(lambda y, a: f"2/√π e^(−{a}²)", lambda y, a: _gaussian(a)),),
+        "erfc": (slope(lambda y, a: f"−2/√π e^(−{a}²)", lambda y, a: -_gaussian(a)),),
         # trigonometry
-        "sin": (slope("cos {a}", lambda y, a: jnp.cos(a)),),
-        "cos": (slope("−sin {a}", lambda y, a: -jnp.sin(a)),),
-        "tan": (slope("1 + {y}²", lambda y, a: 1 + y * y),),
-        "asin": (slope("1 / √(1 − {a}²)", lambda y, a: lax.rsqrt(1 - a * a)),),
-        "acos": (slope("−1 / √(1 − {a}²)", lambda y, a: -lax.rsqrt(1 - a * a)),),
-        "atan": (slope("1 / (1 + {a}²)", lambda y, a: 1 / (1 + a * a)),),
+        "sin": (slope(lambda y, a: f"cos {a}", lambda y, a: jnp.cos(a)),),
+        "cos": (slope(lambda y, a: f"−sin {a}", lambda y, a: -jnp.sin(a)),),
+        "tan": (slope(lambda y, a: f"1 + {y}²", lambda y, a: 1 + y * y),),
+        "asin": (slope(lambda y, a: f"1 / √(1 − {a}²)", lambda y, a: lax.rsqrt(1 - a * a)),),
+        "acos": (slope(lambda y, a: f"−1 / √(1 − {a}²)", lambda y, a: -lax.rsqrt(1 - a * a)),),
+        "atan": (slope(lambda y, a: f"1 / (1 + {a}²)", lambda y, a: 1 / (1 + a * a)),),
         "atan2": (
-            slope("{b} / ({a}² + {b}²)", lambda y, a, b: b / (a * a + b * b)),
-            slope("−{a} / ({a}² + {b}²)", lambda y, a, b: -a / (a * a + b * b)),
+            slope(lambda y, a, b: f"{b} / ({a}² + {b}²)", lambda y, a, b: b / (a * a + b * b)),
+            slope(lambda y, a, b: f"−{a} / ({a}² + {b}²)", lambda y, a, b: -a / (a * a + b * b)),
         ),
-        "sinh": (slope("cosh {a}", lambda y, a: jnp.cosh(a)),),
-        "cosh": (slope("sinh {a}", lambda y, a: jnp.sinh(a)),),
-        "tanh": (slope("1 − {y}²", lambda y, a: (1 - y) * (1 + y)),),
+        "sinh": (slope(lambda y, a: f"cosh {a}", lambda y, a: jnp.cosh(a)),),
+        "cosh": (slope(lambda y, a: f"sinh {a}", lambda y, a: jnp.sinh(a)),),
+        "tanh": (slope(lambda y, a: f"1 − {y}²", lambda y, a: 4 * _bell(2 * a)),),
         # kinks and steps
         "max": (
-            slope("[{a} > {b}]", lambda y, a, b: _share(a, b)),
-            slope("[{b} > {a}]", lambda y, a, b: _share(b, a)),
+            slope(lambda y, a, b: f"[{a} > {b}]", lambda y, a, b: _share(a, b)),
+            slope(lambda y, a, b: f"[{b} > {a}]", lambda y, a, b: _share(b, a)),
         ),
         "min": (
-            slope("[{a} < {b}]", lambda y, a, b: _share(b, a)),
-            slope("[{b} < {a}]", lambda y, a, b: _share(a, b)),
+            slope(lambda y, a, b: f"[{a} < {b}]", lambda y, a, b: _share(b, a)),
+            slope(lambda y, a, b: f"[{b} < {a}]", lambda y, a, b: _share(a, b)),
         ),
-        "abs": (slope("sign {a}", lambda y, a: jnp.sign(a)),),
-        "sign": (slope("0", lambda y, a: jnp.zeros_like(a)),),
-        "floor": (slope("0", lambda y, a: jnp.zeros_like(a)),),
-        "ceil": (slope("0", lambda y, a: jnp.zeros_like(a)),),
-        "round": (slope("0", lambda y, a: jnp.zeros_like(a)),),
+        "abs": (slope(lambda y, a: f"sign {a}", lambda y, a: jnp.sign(a)),),
+        "sign": (ZERO,),
+        "floor": (ZERO,),
+        "ceil": (ZERO,),
+        "round": (ZERO,),
         # identities
-        "copy": (slope("1", lambda y, a: 1),),
-        "copy_p": (slope("1", lambda y, a: 1),),
+        "copy": (ONE,),
+        "copy_p": (ONE,),
     }
 )
-"""Elementwise operations: one slope an operand, in the order of the operands."""
+"""Elementwise operations: one slope per operand, in the order of the operands."""
 
 
 def _integer_pow(a: Array, *, y: int) -> tuple[Rule, ...]:
     n = y
+
+    def formula(y: str, a: str) -> str:
+        written = {2: f"2 {a}", 3: f"3 {a}²", -1: f"−{y} / {a}"}
+        return written.get(n, f"{number(n)} {a}^{number(n - 1)}")
+
     if n == 0:
-        return (slope("0", lambda _, a: jnp.zeros_like(a)),)  # 0 · a⁻¹ would be NaN at 0
-    formula = {2: "2 {a}", 3: "3 {a}²", -1: "−{y} / {a}"}.get(n, f"{n} {{a}}^{n - 1}")
-    return (slope(formula.replace("-", "−"), lambda _, a: n * a ** (n - 1)),)
+        return (ZERO,)  # 0 · a⁻¹ would be NaN at 0
+    return (slope(formula, lambda _, a: n * a ** (n - 1)),)
 
 
 def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
-    """Zeros are put where another case was chosen: 0 · ∞ would be NaN."""
+    """Put zeros where another case was chosen: 0 · ∞ would be NaN."""
 
     def chosen(k: int) -> Rule:
+        case = bool(k) if which.dtype == bool else k
         return Rule(
-            formula=f"[{{a}} = {bool(k) if which.dtype == bool else k}]",
+            formula=lambda y, which, *_: Formula(before=f"[{which} = {case}]"),
             pull=lambda ȳ, *_: jnp.where(
                 which == jnp.asarray(k, which.dtype), ȳ, jnp.zeros_like(ȳ)
             ),
             elementwise=which.shape == cases[k].shape,
         )
 
-    return (slope("0", lambda *_: 0), *(chosen(k) for k in range(len(cases))))
+    return (ZERO, *map(chosen, range(len(cases))))
 
 
 def _clamp(low: Array, a: Array, high: Array) -> tuple[Rule, ...]:
     return (
-        slope("[{a} > {b}]", lambda *_: (low > a) & (low < high)),
-        slope("[{a} < {b} < {c}]", lambda *_: (low < a) & (a < high)),
-        slope("[{c} < {b}]", lambda *_: high < a),
+        slope(lambda y, a, b, c: f"[{a} > {b}]", lambda *_: (low > a) & (low < high)),
+        slope(lambda y, a, b, c: f"[{a} < {b} < {c}]", lambda *_: (low < a) & (a < high)),
+        slope(lambda y, a, b, c: f"[{c} < {b}]", lambda *_: high < a),
     )
 
 
 def _convert_element_type(a: Array, *, new_dtype: Any, **_: Any) -> tuple[Rule, ...]:
-    """Of a number that becomes complex only the real part of the adjoint is a derivative by it."""
+    """Take the real part of the adjoint of a number that becomes complex."""
     if jnp.issubdtype(new_dtype, jnp.complexfloating):
-        return (linear("Re ȳ", lambda ȳ: ȳ.real.astype(a.dtype)),)
-    return (Rule(formula="1", pull=lambda ȳ, *_: ȳ.astype(a.dtype), elementwise=True),)
-
-
-def _stop_gradient(a: Array) -> tuple[Rule, ...]:
-    return (Rule(formula="0, as told", pull=lambda ȳ, *_: jnp.zeros_like(ȳ), elementwise=True),)
+        return (linear(lambda ȳ: ȳ.real.astype(a.dtype), "Re "),)
+    return (Rule(formula=ONE.formula, pull=lambda ȳ, *_: ȳ.astype(a.dtype), elementwise=True),)
 
 
 def _dot_general(
     a: Array, b: Array, *, dimension_numbers: Any, precision: Any, **_: Any
 ) -> tuple[Rule, ...]:
-    """Both are the same sum over letters as the product itself, with other letters to sum."""
+    """Sum over letters as the product itself does, with different letters summed."""
     (a_contract, b_contract), (a_batch, b_batch) = dimension_numbers
     A = list(range(a.ndim))
     B = list(range(a.ndim, a.ndim + b.ndim))
     for i, j in zip((*a_contract, *a_batch), (*b_contract, *b_batch), strict=True):
         B[j] = A[i]
-    batch = [A[i] for i in a_batch]
-    free = [i for i in A if i not in B] + [j for j in B if j not in A]
+    result = [A[i] for i in a_batch] + [i for i in A if i not in B] + [j for j in B if j not in A]
 
-    def product(ȳ: Array, other: Array, letters: list[int], target: list[int]) -> Array:
-        return jnp.einsum(
-            ȳ, batch + free, other.astype(ȳ.dtype), letters, target, precision=precision
-        )
+    def product(ȳ: Array, factor: Array, letters: list[int], operand: Array, to: list[int]) -> Any:
+        factor = factor.astype(ȳ.dtype)
+        return jnp.einsum(ȳ, result, factor, letters, to, precision=precision).astype(operand.dtype)
 
     return (
-        linear("ȳ {b}ᵀ", lambda ȳ: product(ȳ, b, B, A).astype(a.dtype)),
-        linear("{a}ᵀ ȳ", lambda ȳ: product(ȳ, a, A, B).astype(b.dtype)),
+        Rule(
+            formula=lambda y, a, b: Formula(before="", after=f" {b}ᵀ"),
+            pull=lambda ȳ, *_: product(ȳ, b, B, a, A),
+            elementwise=False,
+        ),
+        Rule(
+            formula=lambda y, a, b: Formula(before=f"{a}ᵀ ", after=""),
+            pull=lambda ȳ, *_: product(ȳ, a, A, b, B),
+            elementwise=False,
+        ),
     )
 
 
-def _reduce_sum(a: Array, *, axes: Axes, **_: Any) -> tuple[Rule, ...]:
-    return (linear("ȳ, to each", lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape)),)
-
-
 def _reduce_extremum(a: Array, *, axes: Axes, **_: Any) -> tuple[Rule, ...]:
-    """The largest (or smallest) receive the adjoint, in equal shares."""
+    """Give the adjoint to the largest (or smallest) elements, in equal shares."""
 
     def shared(ȳ: Array, y: Array, a: Array) -> Array:
         winners = (a == jnp.expand_dims(y, axes)).astype(ȳ.dtype)
         return winners * jnp.expand_dims(ȳ / winners.sum(axes), axes)
 
-    return (Rule(formula="ȳ, to where {a} = {y}", pull=shared, elementwise=False),)
+    return (
+        Rule(
+            formula=lambda y, a: Formula(before="", after=f", to where {a} = {y}"),
+            pull=shared,
+            elementwise=False,
+        ),
+    )
 
 
 def _broadcast_in_dim(
-    a: Array,
-    *_: Any,
-    shape: tuple[int, ...],
-    broadcast_dimensions: Axes,
-    **__: Any,
+    a: Array, *, shape: tuple[int, ...], broadcast_dimensions: Axes, **_: Any
 ) -> tuple[Rule, ...]:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
     stretched = tuple(i for i, j in enumerate(broadcast_dimensions) if a.shape[i] != shape[j])
-    return (linear("Σ ȳ", lambda ȳ: ȳ.sum(new).sum(stretched, keepdims=True)),)
+    return (linear(lambda ȳ: ȳ.sum(new).sum(stretched, keepdims=True), "Σ "),)
 
 
-def _reshape(a: Array, *_: Any, **__: Any) -> tuple[Rule, ...]:
-    return (linear("ȳ, reshaped", lambda ȳ: ȳ.reshape(a.shape)),)
-
-
-def _transpose(a: Array, *, permutation: Axes) -> tuple[Rule, ...]:
-    back = tuple(int(i) for i in np.argsort(permutation))
-    return (linear("ȳᵀ", lambda ȳ: ȳ.transpose(back)),)
+def _reshape(a: Array, **_: Any) -> tuple[Rule, ...]:
+    return (linear(lambda ȳ: ȳ.reshape(a.shape), "", ", reshaped"),)
 
 
 def _concatenate(*operands: Array, dimension: Any) -> tuple[Rule, ...]:
     ends = np.cumsum([a.shape[dimension] for a in operands]).tolist()
-    bounds = zip([0, *ends], ends, strict=False)
 
     def part(start: int, end: int) -> Rule:
-        return linear("its part of ȳ", lambda ȳ: lax.slice_in_dim(ȳ, start, end, axis=dimension))
+        return linear(lambda ȳ: lax.slice_in_dim(ȳ, start, end, axis=dimension), "its part of ")
 
-    return tuple(part(start, end) for start, end in bounds)
+    return tuple(map(part, [0, *ends[:-1]], ends))
 
 
 def _slice(a: Array, *, start_indices: Any, limit_indices: Any, strides: Any) -> tuple[Rule, ...]:
-    where = tuple(
-        slice(start, limit, stride)
-        for start, limit, stride in zip(
-            start_indices, limit_indices, strides or (1,) * a.ndim, strict=True
-        )
-    )
-    return (linear("ȳ, in its place", lambda ȳ: jnp.zeros_like(a).at[where].set(ȳ)),)
+    where = tuple(map(slice, start_indices, limit_indices, strides or (1,) * a.ndim))
+    return (linear(lambda ȳ: jnp.zeros_like(a).at[where].set(ȳ), "", ", in its place"),)
 
 
 def _gather(
     a: Array, indices: Array, *, dimension_numbers: Any, mode: Any, **_: Any
 ) -> tuple[Rule, ...]:
-    """What was read from one place by several is added up there."""
+    """Add up what was read several times."""
     d = dimension_numbers
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=d.offset_dims,
@@ -276,30 +306,17 @@ def _gather(
         operand_batching_dims=d.operand_batching_dims,
         scatter_indices_batching_dims=d.start_indices_batching_dims,
     )
-    return (
-        linear(
-            "ȳ, added where it was read",
-            lambda ȳ: lax.scatter_add(jnp.zeros_like(a), indices, ȳ, numbers, mode=mode),
-        ),
-    )
 
+    def added(ȳ: Array) -> Array:
+        return lax.scatter_add(jnp.zeros_like(a), indices, ȳ, numbers, mode=mode)
 
-def _cumsum(a: Array, *, axis: Any, reverse: bool) -> tuple[Rule, ...]:
-    return (linear("Σ ȳ from here on", lambda ȳ: lax.cumsum(ȳ, axis=axis, reverse=not reverse)),)
-
-
-def _rev(a: Array, *, dimensions: Axes) -> tuple[Rule, ...]:
-    return (linear("ȳ, reversed", lambda ȳ: lax.rev(ȳ, dimensions)),)
-
-
-def _index(a: Array, *, at: int) -> tuple[Rule, ...]:
-    return (linear("ȳ, in its place", lambda ȳ: jnp.zeros_like(a).at[at].set(ȳ)),)
+    return (linear(added, "", ", added where it was read"), ZERO)
 
 
 def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
-    def part(k: int) -> Rule:  # dynamic: one program for all k
+    def part(k: int) -> Rule:  # dynamic: one compiled program for all k
         return linear(
-            "its part of ȳ", lambda ȳ: lax.dynamic_index_in_dim(ȳ, k, axis, keepdims=False)
+            lambda ȳ: lax.dynamic_index_in_dim(ȳ, k, axis, keepdims=False), "its part of "
         )
 
     return tuple(map(part, range(len(operands))))
@@ -311,23 +328,38 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
         "select_n": _select_n,
         "clamp": _clamp,
         "convert_element_type": _convert_element_type,
-        "stop_gradient": _stop_gradient,
+        "stop_gradient": lambda a: (
+            dataclasses.replace(ZERO, formula=lambda *_: Formula(before="0, as told")),
+        ),
         "dot_general": _dot_general,
-        "reduce_sum": _reduce_sum,
+        # reductions and their opposites
+        "reduce_sum": lambda a, *, axes, **_: (
+            linear(lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape), "", ", to each"),
+        ),
         "reduce_max": _reduce_extremum,
         "reduce_min": _reduce_extremum,
         "broadcast_in_dim": _broadcast_in_dim,
+        "cumsum": lambda a, *, axis, reverse: (
+            linear(lambda ȳ: lax.cumsum(ȳ, axis, not reverse), "Σ ", " from here on"),
+        ),
+        # other shapes, other orders
         "reshape": _reshape,
         "squeeze": _reshape,
         "expand_dims": _reshape,
-        "transpose": _transpose,
+        "transpose": lambda a, *, permutation: (
+            linear(lambda ȳ: ȳ.transpose(np.argsort(permutation)), "", "ᵀ", encloses=True),
+        ),
+        "rev": lambda a, *, dimensions: (
+            linear(lambda ȳ: lax.rev(ȳ, dimensions), "", ", reversed"),
+        ),
+        # parts and wholes
         "concatenate": _concatenate,
+        "stack": _stack,  # also the results of a scan's turns, put together
         "slice": _slice,
         "gather": _gather,
-        "cumsum": _cumsum,
-        "rev": _rev,
-        "index": _index,  # one step's part of what a scan reads
-        "stack": _stack,  # also what the steps of a scan return, put together
+        "index": lambda a, *, at: (  # the part of an array that one turn of a scan reads
+            linear(lambda ȳ: jnp.zeros_like(a).at[at].set(ȳ), "", ", in its place"),
+        ),
     }
 )
 """Operations whose rules depend on shapes or parameters: `rule(*operands, **parameters)`."""
@@ -339,18 +371,19 @@ ELEMENTWISE: frozenset[str] = frozenset(SLOPES) | {
     "convert_element_type",
     "stop_gradient",
 }
-"""The operations of both tables that work on each element alone."""
+"""The operations of both tables whose result depends, element by element, on its own element."""
 
 
 def rules(
     operation: str, operands: tuple[Shaped[Array, "..."], ...], parameters: Mapping[str, Any]
 ) -> tuple[Rule, ...] | None:
-    """The hand-derived rules of an operation, one an operand; `None` if there are none.
+    """Return the hand-derived rules of an operation, one per operand; `None` if there are none.
 
     Complex numbers have none: there a derivative is not one number.
 
-    >>> [rule.formula for rule in rules("mul", (jnp.array(2.0), jnp.array(3.0)), {})]
-    ['{b}', '{a}']
+    >>> by_w, by_x = rules("mul", (jnp.array(2.0), jnp.array(3.0)), {})
+    >>> str(by_w.formula("y", "w", "x")), str(by_x.formula("y", "w", "x"))
+    ('x', 'w')
     >>> rules("conv_general_dilated", (jnp.array(2.0), jnp.array(3.0)), {}) is None
     True
     """
@@ -366,7 +399,7 @@ def rules(
 def match_operand(
     contribution: Shaped[Array, "..."], operand: Shaped[Array, "..."]
 ) -> Shaped[Array, "..."]:
-    """A contribution in its operand's shape: what was stretched beside an array receives the sum.
+    """Return a contribution in its operand's shape: an operand that was stretched gets the sum.
 
     >>> match_operand(jnp.ones(3), jnp.array(2.0))
     Array(3., dtype=float32)

@@ -61,8 +61,14 @@ def branch(x):
 
 
 X = np.random.default_rng(0).normal(size=(4, 4))
+
+
 Z = np.random.default_rng(1).normal(size=(4, 4))
+
+
 LABELS = np.array([0, 3, 1, 2])
+
+
 ELEMENTWISE = {
     name: lambda x, z, f=f: jnp.sum(f(x) * z)
     for name, f in {
@@ -91,6 +97,8 @@ ELEMENTWISE = {
         "prod": lambda x: jnp.prod(x, axis=1, keepdims=True) * jnp.ones_like(x),
     }.items()
 }
+
+
 FUNCTIONS = ELEMENTWISE | {
     "squared_error": lambda x, z: losses.squared_error(x, z).mean(),
     "binary_cross_entropy": lambda x, z: losses.binary_cross_entropy(x, jax.nn.sigmoid(z)).mean(),
@@ -188,8 +196,14 @@ def products(rule):
     return [np.prod([float(factor.value) for factor in path]) for path in rule.paths]
 
 
+QUICK = {"sigmoid", "tanh", "softmax_cross_entropy", "mlp", "rnn", "cond", "custom_vjp", "gather"}
+
+
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FUNCTIONS],
+)
 def test_the_products_of_the_factors_sum_to_the_total(name):
     def scaled(t):
         cost = 3 * t + FUNCTIONS[name](t * X, t * Z)
@@ -204,28 +218,6 @@ def test_the_products_of_the_factors_sum_to_the_total(name):
     assert numbers == (not arrays and name != "custom_vjp")  # which clips what it is handed
     if numbers:
         np.testing.assert_allclose(sum(products(rule)), rule.total, rtol=1e-9)
-
-
-def test_a_factor_through_an_array_is_a_number():
-    xs = jnp.array([1.0, 2.0, 3.0])
-
-    def function(b, swapped):
-        d = jnp.sum(b * xs) + 3.0 * b if swapped else 3.0 * b + jnp.sum(b * xs)
-        L = d * 2.0
-        return L  # noqa: RET504
-
-    for swapped in (False, True):
-        rule = trace(lambda b, swapped=swapped: function(b, swapped))(2.0).chain_rule("b")
-        assert str(rule) == "∂L/∂b = ∂L/∂d · ∂d/∂b = (2)(9) = 18"
-
-
-def test_a_factor_1_on_the_way_is_not_said():
-    def function(x):
-        y = jnp.sum(((1.0 + x) * 2).astype(jnp.bfloat16) + jnp.bfloat16(1))
-        return y  # noqa: RET504
-
-    legend = str(trace(function)(jnp.ones(2)).chain_rule("x")).splitlines()[-1]
-    assert legend == "  ∂y/∂x: ȳ, to each, then 2  [] → [2]"
 
 
 @jax.custom_vjp
@@ -339,7 +331,7 @@ def test_a_rule_of_the_users_that_holds_what_is_computed_around_it():
 
     expected = "weighted: expected a rule that holds nothing computed around it"
     for look in (trace, gradient):  # the check of keys would meet the tracer first
-        with pytest.raises(ValueError, match=expected), jax.debug_key_reuse(False):
+        with pytest.raises(fn.UsageError, match=expected), jax.debug_key_reuse(False):
             look(function)(jnp.ones(3))
     opened = trace(function, expand=["weighted"])(jnp.ones(3))
     np.testing.assert_array_equal(opened["x"].adjoint, jax.grad(function)(jnp.ones(3)))
@@ -354,50 +346,6 @@ def test_an_integrated_differential_equation():
     np.testing.assert_allclose(gradient(end)(0.5), -np.exp(-0.5), rtol=1e-3)
 
 
-def paths_of(doublings):
-    """A function whose output has 2 ** doublings paths to x."""
-
-    def function(x):
-        for _ in range(doublings):
-            y = jnp.sin(x)
-            z = jnp.cos(x)
-            x = y * z
-        return x
-
-    return function
-
-
-def test_few_paths_are_written_and_many_counted():
-    assert trace(lambda x: jnp.sin(x) * jnp.cos(x))(1.0).chain_rule("x").num_paths == 2
-    rule = trace(paths_of(3))(0.5).chain_rule("x")
-    assert rule.num_paths == len(rule.paths) == 8
-    np.testing.assert_allclose(sum(products(rule)), jax.grad(paths_of(3))(0.5), rtol=1e-5)
-    rule = trace(paths_of(10))(0.5).chain_rule("x")
-    assert rule.num_paths == 1024
-    assert rule.paths == ()
-    np.testing.assert_allclose(rule.total, jax.grad(paths_of(10))(0.5), rtol=1e-5)
-    assert rule.steps[0] == "a sum over 1,024 paths"
-    assert str(rule).startswith("∂x#11/∂x = a sum over 1,024 paths\n")
-
-
-def test_the_way_without_a_step_between_is_not_taken_for_the_sum():
-    def function(x, y):
-        b = x * y
-        L = b + x
-        return L  # noqa: RET504
-
-    lines = str(trace(function)(2.0, 3.0).chain_rule("x")).splitlines()
-    assert lines[0] == "dL/dx = ∂L/∂x + ∂L/∂b · ∂b/∂x"
-    assert [line.strip() for line in lines[1:]] == ["= (1) + (1)(3)", "= (1) + (3)", "= 4"]
-
-
-def test_one_factor_alone_is_said_by_its_formula():
-    assert str(trace(jnp.sin)(0.0).chain_rule("x")) == "∂sin/∂x = cos x = 1"
-    assert str(trace(lambda x: 3 * x)(2.0).chain_rule("x")) == "∂output/∂x = 3"
-    rule = trace(lambda x: jnp.sum(x))(jnp.ones(2)).chain_rule("x")
-    assert str(rule) == "∂output/∂x = [2] 1 … 1\n  ∂output/∂x: ȳ, to each  [] → [2]"
-
-
 def test_a_negative_number_between_signs_stands_in_brackets():
     graph = trace(lambda x: jnp.maximum((x - -3.0) / -2.0, -1.0) + x**2)(-1.0)
     assert [(node.expression, node.numbers) for node in graph.nodes[1:]] == [
@@ -408,176 +356,6 @@ def test_a_negative_number_between_signs_stands_in_brackets():
         ("v3 + v4", "(−1) + 1"),
     ]
     assert "1 / (−2) = −0.5" in map(str, graph.edges)
-
-
-def test_names_of_many_kinds_of_assignment():
-    def function(x):
-        (a, b), c = (x + 1, x * 2), jnp.sin(x)
-        d = a * b if c.ndim == 0 else c
-        e: jax.Array = (f := d + c) * 2
-        e += f
-        return e
-
-    names = [node.name for node in trace(function)(0.5).nodes]
-    assert names == ["x", "a", "b", "c", "d", "f", "e", "e#2"]
-
-
-START = fn.base.Linear(1.0, 2.0)
-
-
-def scans(x, xs):
-    last, _ = jax.lax.scan(lambda c, a: (c * a * x, None), 1.0, xs)
-    (w, b), ys = jax.lax.scan(lambda c, a: ((c[0] * a * x, c[1] + a), c[0]), (1.0, 2.0), xs)
-    carry, _ = jax.lax.scan(lambda c, a: (fn.base.Linear(c.bias * x, c.weight + a), c), START, xs)
-    first = jax.lax.scan(lambda c, a: (c * a, c), x, xs)[0]
-    return last * w * b * jnp.sum(ys) * carry.weight * first
-
-
-def other_loops(x, xs):
-    i, power = jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x), (0, 1.0))
-    y = jax.lax.fori_loop(0, 3, lambda i, c: c * x, 1.0)
-    z = jax.lax.fori_loop(0, i, lambda i, c: c * x, 1.0)
-    a, b = jax.lax.cond(x > 0, lambda x: (x * 2, x * 3), lambda x: (x, x), x)
-    p, *_ = jax.lax.map(lambda a: (a * x, a + x), xs)
-    return power * y * z * a * b * jnp.sum(p)
-
-
-def helper(x, xs):
-    return jax.lax.scan(lambda c, a: ((c[0] * a * x, c[1] + a), c[0]), (1.0, 2.0), xs)[0]
-
-
-def through_a_helper(x, xs):
-    w, b = helper(x, xs)  # what it returns is not what its loop does
-    return w * b
-
-
-@pytest.mark.parametrize(
-    ("function", "names"),
-    [
-        (scans, ["last", "w", "b", "ys", "carry.weight", "carry.bias", "first"]),
-        (other_loops, ["i", "power", "y", "z", "a", "b", "p"]),
-        (through_a_helper, []),
-    ],
-)
-def test_the_results_of_a_loop_are_called_as_they_are_unpacked(function, names):
-    graph = trace(function)(2.0, jnp.array([1.0, 2.0]))
-    assert [n.name for n in graph.nodes[2:-1] if not n.name.startswith("v")] == names
-    loops = ("scan", "while", "cond")
-    assert all(graph.open(name).nodes for name in names if graph[name].operation in loops)
-
-
-def test_the_results_of_a_loop_under_vmap():
-    def function(xs):
-        last, ys = jax.lax.scan(lambda c, a: (c * a, c), 1.0, xs)
-        return last + jnp.sum(ys)
-
-    graph = trace(lambda xs: jnp.sum(jax.vmap(function)(xs)))(jnp.ones((3, 2)))
-    assert graph["ys"].value.tolist() == [[1, 1, 1]] * 2
-    assert graph["last"].operation == "scan"
-
-
-def test_the_results_of_a_loop_have_their_own_names():
-    graph = trace(scans)(2.0, jnp.array([1.0, 2.0]))
-    expected = {"last": 8, "w": 8, "b": 5, "carry.weight": 4, "carry.bias": 6, "first": 4}
-    assert {name: float(graph[name].value) for name in expected} == expected
-    assert graph["ys"].value.tolist() == [1, 2]
-    graph = trace(other_loops)(2.0, jnp.array([1.0, 2.0]))
-    expected = {"i": 3, "power": 8, "y": 8, "z": 8, "a": 4, "b": 6}
-    assert {name: float(graph[name].value) for name in expected} == expected
-    assert graph["p"].value.tolist() == [2, 4]
-
-
-def apply(weights, x):
-    for w in weights:
-        x = jnp.tanh(w * x)
-    return x
-
-
-def test_a_variable_that_is_assigned_again_is_numbered():
-    def function(w):
-        w = w * 2
-        w += 1
-        return w
-
-    graph = trace(function)(1.0)
-    assert [node.name for node in graph.nodes] == ["w", "w#2", "w#3"]
-    assert [float(graph[name].value) for name in ("w", "w#2", "w#3")] == [1, 2, 3]
-
-
-def test_the_names_of_a_called_function_find_what_the_caller_calls_otherwise():
-    def layer(x):
-        h = jnp.tanh(x)
-        return h  # noqa: RET504
-
-    def network(x):
-        y = layer(x)
-        z = layer(y)
-        return layer(z)
-
-    graph = trace(network)(1.0)
-    assert [node.name for node in graph.nodes] == ["x", "y", "z", "h"]
-    assert graph["h"] is graph.output
-    graph = trace(lambda x: network(x) * 2)(1.0)
-    assert graph["y"].index == 1
-    graph = trace(lambda x: (y := layer(x)) * (z := layer(y)) * z)(1.0)
-    assert graph["h"] is graph["y"]
-    assert graph.chain_rule("h").variable == "y"
-    assert trace(network)(1.0)["network"].name == "h"
-
-
-def test_the_loop_of_a_called_function_is_not_the_callers():
-    def once(weights, x):
-        logits = apply(weights, x)
-        return 2 * logits
-
-    def often(weights, x):
-        for w in weights:
-            y = apply([w], x)
-            x = y + x
-        return x
-
-    names = [node.name for node in trace(once)([1.0, 2.0], 3.0).nodes]
-    assert names == ["weights[0]", "weights[1]", "x", "v1", "x#2", "v2", "logits", "once"]
-    names = [node.name for node in trace(often)([1.0, 2.0], 3.0).nodes]
-    assert names[2:] == ["x", "v1", "y", "x#2", "v2", "y#2", "x#3"]
-
-
-def test_a_path_of_hundreds_of_factors():
-    def function(x):
-        for _ in range(600):
-            x = 1.001 * x
-        return x
-
-    rule = trace(function)(1.0).chain_rule("x")
-    (path,) = rule.paths
-    assert len(path) == 600
-    np.testing.assert_allclose(path[0].value, 1.001, rtol=1e-6)
-    symbols, numbers, total = rule.steps
-    assert symbols.startswith("∂x#601/∂x#600 · ∂x#600/∂x#599 · ")
-    assert " · ∂x#596/∂x#595 · … 588 more … · ∂x#7/∂x#6 · " in symbols
-    assert symbols.endswith(" · ∂x#2/∂x")
-    assert numbers == "(1.001)" * 6 + "(… 588 more …)" + "(1.001)" * 6
-    assert total == "1.822"
-    lines = str(trace(lambda x: jnp.sum(function(x)))(jnp.ones(2)).chain_rule("x")).splitlines()
-    assert lines[8] == "  … 589 more …"
-    assert len(lines) == 2 + 12 + 1
-
-
-def test_a_variable_without_a_path():
-    assert trace(lambda x, y: x * 2)(1.0, 2.0).chain_rule("y").steps == (
-        "0: output does not depend on y",
-    )
-
-
-def test_a_variable_that_one_assignment_reads_twice():
-    rule = trace(lambda x: x * x)(3.0).chain_rule("x")
-    assert str(rule) == "∂output/∂x = x + x = 6"
-
-    def cost(x, y):
-        L = x**2 + 3 * x * y + y
-        return L  # noqa: RET504
-
-    assert str(trace(cost)(3.0, 2.0).chain_rule("x")) == "∂L/∂x = (y, then 3) + 2 x = 12"
 
 
 def test_a_loop_is_opened_by_turns():
@@ -598,9 +376,9 @@ def test_a_loop_is_opened_by_turns():
     assert {node.expression for node in before} == {"argument"}
     unrolled = trace(function, expand="scan")(1.0, xs)
     np.testing.assert_allclose(unrolled["xs"].adjoint, [15, 10, 6])
-    with pytest.raises(ValueError, match=r"expected 0 … 2; got 7"):
+    with pytest.raises(fn.UsageError, match=r"expected 0 … 2; got 7"):
         graph.open("last", turn=7)
-    with pytest.raises(ValueError, match="expected a result of a scan"):
+    with pytest.raises(fn.UsageError, match="expected a result of a scan"):
         graph.open("c")
 
 
@@ -617,177 +395,12 @@ def test_a_branch_may_return_a_number_of_the_source():
     assert float(trace(lambda x: 3.0)(1.0).output.value) == 3
 
 
-def test_a_loop_compiles_no_program_a_turn(caplog):
-    def function(w, xs):
-        last, ys = jax.lax.scan(lambda c, x: (c * w + x, c), 0.0, xs)
-        return last + jnp.sum(ys)
-
-    with jax.log_compiles():
-        _ = trace(function)(0.5, jnp.ones(50))
-    assert sum(record.message.startswith("Compiling") for record in caplog.records) < 25
-
-
-def test_a_conversion_to_the_same_dtype_is_no_step():
-    def function(w):
-        def step(h, _):
-            h = w * h
-            return h, None
-
-        return jax.lax.scan(step, jnp.float32(1), length=2)[0]
-
-    names = [node.name for node in trace(function, expand="scan")(2.0).nodes]
-    assert names == ["w", "h[0]", "h[1]"]
-    converted = trace(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32))(jnp.float32(2))
-    assert [node.operation for node in converted.nodes][1:] == ["convert_element_type"] * 2
-
-
-def test_custom_functions_are_one_node_until_expanded():
-    function = lambda x: jnp.sum(fn.activations.sigmoid(x))  # noqa: E731
-    x = jnp.array([0.0, 1.0])
-    assert "sigmoid" in [node.operation for node in trace(function)(x).nodes]
-    assert "logistic" in [n.operation for n in trace(function, expand="sigmoid")(x).nodes]
-    with pytest.raises(ValueError, match="Did you mean 'sigmoid'"):
-        trace(function, expand="sigmiod")(x)
-
-
-def network(layers, x, y, broken):
-    """An MLP whose second layer is `broken`."""
-    h1 = jnp.tanh(x @ layers[0])
-    h2 = broken(h1 @ layers[1])
-    z = h2 @ layers[2]
-    return jnp.mean((z - y) ** 2)
-
-
-def born(broken):
-    """Where the first NaN of that network is born."""
-    layers = [jnp.eye(3), jnp.eye(3), jnp.ones((3, 1))]
-    x = jnp.array([[0.0, 0.5, 1.0], [1.0, 2.0, 3.0]])
-    return trace(lambda layers, x, y: network(layers, x, y, broken))(layers, x, jnp.ones((2, 1)))
-
-
-def log_of_shifted(z):
-    shifted = z - 0.1
-    scaled = 2 * jnp.log(shifted)  # of a negative number: NaN
-    return scaled  # noqa: RET504
-
-
-def root_of_square(z):
-    square = z**2
-    norm = jnp.sqrt(square)  # 0 at 0; its derivative is ∞, and ∞ · 0 is NaN
-    return norm  # noqa: RET504
-
-
-def test_a_nan_in_the_middle_of_a_forward_pass_is_named():
-    graph = born(log_of_shifted)
-    found = graph.first_nonfinite()
-    assert found.phase == "forward"
-    assert found.node.operation == "log"
-    assert found.node.source.text.startswith("scaled = 2 * jnp.log(shifted)")
-    assert found.node.source.function == "log_of_shifted"
-    assert [x.name for x in found.inputs] == ["shifted"]
-    assert np.isnan(graph.output.value)
-    assert str(found).startswith(f"forward: the value of {found.node.name} = log(shifted) is not")
-    assert f"at test_graph.py:{found.node.source.line} in log_of_shifted: scaled" in str(found)
-    assert "shifted = [2, 3] −0.1 … " in str(found)
-
-
-def test_a_nan_in_the_backward_pass_alone_is_named():
-    graph = born(root_of_square)
-    found = graph.first_nonfinite()
-    assert np.isfinite(graph.output.value)
-    assert all(np.isfinite(node.value).all() for node in graph.nodes)
-    assert np.isnan(graph["layers[1]"].adjoint).any()
-    assert found.phase == "backward"
-    assert found.node.operation == "sqrt"
-    assert found.node.name == "h2"  # as the caller calls it
-    assert found.node.source.text.startswith("norm = jnp.sqrt(square)")
-    assert [x.name for x in found.inputs] == ["square"]
-    assert str(found).startswith("backward: the derivative of h2 = √square is not finite\n")
-
-
-def test_nothing_is_found_where_all_is_finite():
-    assert born(jnp.tanh).first_nonfinite() is None
-    assert trace(jnp.sin)(1.0).first_nonfinite() is None
-
-
-def test_a_nan_among_the_arguments_is_named():
-    found = trace(lambda x, y: x * y)(1.0, jnp.nan).first_nonfinite()
-    assert str(found) == "forward: the argument y is not finite"
-
-
-def test_a_mask_of_infinities_is_not_an_error():
-    def attention(x):
-        return jnp.sum(jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf)))
-
-    assert trace(attention)(jnp.array([1.0, -1.0, 2.0])).first_nonfinite() is None
-    mask = jnp.array([0.0, -jnp.inf, 0.0])
-    masked = trace(lambda x: jnp.sum(jax.nn.softmax(x + mask)))(jnp.ones(3))
-    assert masked.first_nonfinite() is None
-
-
-def test_an_infinity_of_the_source_that_reaches_the_output_is_named():
-    found = trace(lambda x: (x + jnp.inf) * 2)(1.0).first_nonfinite()
-    assert str(found).startswith(
-        "forward: the value of v1 = x + ∞ is not finite\n  at test_graph.p"
-    )
-    assert str(found).endswith("\n  x = 1")
-    mask = jnp.array([0.0, jnp.nan])
-    found = trace(lambda x: jnp.sum(x * mask))(jnp.ones(2)).first_nonfinite()
-    assert str(found) == "forward: the constant v1 is not finite"
-    found = trace(lambda x: (x + jnp.inf) * jnp.log(x - 2))(1.0).first_nonfinite()
-    assert found.node.expression == "log(v2)"  # the reason that nobody wrote comes first
-
-
-def test_an_adjoint_of_which_only_the_sum_is_not_finite_is_named():
-    def function(x):
-        b = 3e38 * x
-        c = 3e38 * x
-        L = b + c
-        return L  # noqa: RET504
-
-    graph = trace(function)(1e-3)
-    assert all(np.isfinite(edge.contribution) for edge in graph.edges)
-    found = graph.first_nonfinite()
-    assert (found.phase, found.what, found.node.name) == ("backward", "adjoint", "x")
-    first, b, c = str(found).splitlines()
-    assert first == "backward: the adjoint of x is not finite, a sum of finite parts"
-    assert b.startswith("  of b at test_graph.py:")
-    assert b.endswith("function: b = 3e38 * x")
-    assert c.endswith("function: c = 3e38 * x")
-
-
-def test_a_cotangent_that_is_not_finite_is_named():
-    found = trace(lambda x: 2 * x, cotangent=jnp.nan)(1.0).first_nonfinite()
-    assert repr(found) == str(found) == "backward: the cotangent of output is not finite"
-
-
-def test_a_nan_inside_a_loop_is_named():
-    def function(x):
-        def step(c, _):
-            c = jnp.log(c)
-            return c, None
-
-        return jax.lax.scan(step, x, length=3)[0]
-
-    found = trace(function)(2.0).first_nonfinite()
-    assert found.node.source.text == "c = jnp.log(c)"
-    assert found.node.turn == (2,)  # log log 2 is negative
-
-
-def test_names_of_pytrees_and_integers():
-    graph = trace(lambda p, i: p["w"].bias[i])({"w": fn.base.Linear(1.0, jnp.ones(2))}, 1)
-    assert [n.name for n in graph.nodes[:3]] == ["p['w'].weight", "p['w'].bias", "i"]
-    assert graph["i"].adjoint is None
-    with pytest.raises(ValueError, match="has no adjoint"):
-        graph.chain_rule("i")
-
-
 def test_local_jacobian():
     graph = trace(lambda x: jnp.sum(jnp.sin(x)))(jnp.array([0.0, 1.0]))
     edge = graph.uses[0][0]
     np.testing.assert_allclose(graph.local_jacobian(edge), np.diag(np.cos([0.0, 1.0])), rtol=1e-6)
     large = trace(lambda x: jnp.sum(x * x))(jnp.ones(2000))
-    with pytest.raises(ValueError, match=r"at most 1,000,000 elements"):
+    with pytest.raises(fn.UsageError, match=r"at most 1,000,000 elements"):
         large.local_jacobian(large.edges[-1])
 
 
@@ -809,60 +422,8 @@ wrongly_squared.defjvps(lambda dx, y, x: 3 * x * dx)
 def test_the_gradient_opens_a_function_whose_own_derivative_is_wrong():
     assert gradient(wrongly_squared)(2.0) == 6  # its own, as of jax.grad
     assert gradient(wrongly_squared, expand="wrongly_squared")(2.0) == 4
-    with pytest.raises(ValueError, match=r"expected one of .*wrongly_squared; got 'sigmoid'"):
+    with pytest.raises(fn.UsageError, match=r"expected one of .*wrongly_squared; got 'sigmoid'"):
         gradient(wrongly_squared, expand="sigmoid")(2.0)
-
-
-def test_bad_input():
-    with pytest.raises(TypeError, match="function"):
-        trace(3)
-    with pytest.raises(TypeError, match="x: expected an array or a number; got str"):
-        trace(lambda x: x)("a")
-    with pytest.raises(ValueError, match=r"scalar output; it returned float32\[3\]"):
-        trace(lambda x: x)(jnp.ones(3))
-    with pytest.raises(TypeError, match="expected an output of floats; it is int32"):
-        trace(lambda x: x)(1)
-    with pytest.raises(TypeError, match="expected an output of floats; it is complex64"):
-        trace(lambda x: x)(1j)
-    with pytest.raises(TypeError, match="x: expected an array or a number; got an array of <U1"):
-        trace(lambda x: x)(np.array(["a"]))
-    with pytest.raises(TypeError, match="cotangent: expected an array or a number; got str"):
-        trace(lambda x: x, cotangent="a")(1.0)
-    with pytest.raises(ValueError, match="cotangent: expected arrays like the output, float32"):
-        trace(lambda x: x, cotangent=1j)(1.0)
-    with pytest.raises(ValueError, match=r"expected argnums below 1, .*; got 7"):
-        gradient(lambda x: x, 7)(1.0)
-    with pytest.raises(ValueError, match=r"gradient: .* returned float32\[3\].*jnp.mean\.$"):
-        gradient(lambda x: x)(jnp.ones(3))
-    with pytest.raises(TypeError, match="gradient: expected an output of floats; it is int32"):
-        gradient(lambda x: 3)(1.0)
-    with pytest.raises(TypeError, match=r"a while decides by them; inside jit, .* without jit"):
-        jax.jit(gradient(lambda x: jax.lax.while_loop(lambda c: c < 9, lambda c: c * x, x)))(2.0)
-    with pytest.raises(TypeError, match="where a cond decides"):
-        jax.jit(gradient(lambda x: branch(x[None])))(2.0)
-    with pytest.raises(TypeError, match="inside jit, grad or vmap there are none"):
-        jax.jit(lambda x: trace(jnp.sin)(x).output.adjoint)(1.0)
-    with pytest.raises(TypeError, match="missing 1 required positional argument") as raised:
-        trace(lambda x: x)()
-    assert raised.value.__notes__[-1] == "output was traced with no arguments."
-    with pytest.raises(ZeroDivisionError) as raised:
-        trace(lambda x: x / (1 // 0))(1.0)
-    assert raised.value.__notes__[-1] == "output was traced with x: float32[]."
-    with pytest.raises(ValueError, match="expected a pure function; pure_callback"):
-        trace(lambda x: jax.pure_callback(np.sin, jax.ShapeDtypeStruct((), jnp.float32), x))(1.0)
-    with pytest.raises(ValueError, match="cotangent: expected arrays like the output"):
-        trace(lambda x: x, cotangent=jnp.ones(2))(jnp.ones(3))
-    with pytest.raises(ValueError, match="expected a pure function; debug"):
-        trace(lambda x: (jax.debug.print("{}", x), x)[1])(1.0)
-    with pytest.raises(KeyError, match=r"no variable 'w9'. Nearest: w"):
-        trace(lecture)(*LECTURE)["w9"]
-    with pytest.raises(
-        TypeError, match=r"floats in argument 0; got int32.*Write 1\.0 instead of 1"
-    ):
-        gradient(lambda i, x: x * i)(2, 1.0)
-    with pytest.raises(TypeError) as raised:
-        trace(lambda x, y: x @ y)(jnp.ones((2, 3)), jnp.ones((2, 3)))
-    assert "x: float32[2, 3], y: float32[2, 3]" in raised.value.__notes__[-1]
 
 
 def test_random_keys_and_complex_numbers():
@@ -884,18 +445,6 @@ def test_of_what_becomes_complex_the_real_part_is_handed_down():
     graph = trace(function)(jnp.float32(0.5))
     np.testing.assert_allclose(graph["x"].adjoint, -np.sin(0.5), rtol=1e-6)
     assert [edge.formula for edge in graph.uses[0]] == ["Re ȳ"]
-
-
-def test_with_cotangents_the_chain_rule_begins_with_them():
-    def function(x):
-        y = 2 * x
-        z = jnp.sin(x)
-        return y, z
-
-    rule = trace(function, cotangent=(3.0, 5.0))(0.0).chain_rule("x")
-    assert rule.symbols == ("∂(ȳ · function)/∂y · ∂y/∂x + ∂(ȳ · function)/∂z · ∂z/∂x")
-    assert rule.steps[1:] == ("(3)(2) + (5)(1)", "(6) + (5)", "11")
-    assert str(trace(lambda x: 3 * x, cotangent=2.0)(1.0).chain_rule("x")).endswith("(2)(3) = 6")
 
 
 def test_cotangent_of_an_array():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import funcnet as fn
-from funcnet.graph import _notation as notation
+from funcnet.graph._notation import summary
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 
@@ -167,11 +167,12 @@ def test_the_equations_are_those_of_the_slide(show, graph):
     ]
 
 
+@pytest.mark.slow
 def test_the_steps_of_a_network(show, network):
     page = show(network)
     for phase, node in walk(page, network):
         array = node.value if phase == "forward" else node.adjoint
-        assert equation(page).endswith(f"={notation.summary(array)}")
+        assert equation(page).endswith(f"={summary(array)}")
         panel = dict(
             zip(
                 page.locator("dt").all_text_contents(),
@@ -179,13 +180,14 @@ def test_the_steps_of_a_network(show, network):
                 strict=True,
             )
         )
-        assert panel["value" if phase == "forward" else "adjoint"] == notation.summary(array)
+        assert panel["value" if phase == "forward" else "adjoint"] == summary(array)
         if node.value.ndim and node.value.dtype == jnp.float32:
             mean, norm = float(node.value.mean()), float(np.linalg.norm(node.value))
             assert number(panel["mean"]) == pytest.approx(mean, rel=1e-3, abs=1e-7)
             assert number(panel["norm"]) == pytest.approx(norm, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_array_is_a_heat_map(show):
     page = show(fn.trace(lambda x: jnp.sum(x * x))(jnp.array([[-2.0, 0.0, 1.0], [0.0, 0.0, 2.0]])))
     page.locator(".node").first.focus()
@@ -228,6 +230,7 @@ def test_the_buttons_and_the_keyboard(show, graph):
     assert "value" not in page.locator("dt").all_text_contents()  # it is not computed yet
 
 
+@pytest.mark.slow
 def test_tab_brings_a_node_into_sight(show, network):
     page = show(network)
     last = page.locator(".node").last
@@ -242,6 +245,7 @@ def test_tab_brings_a_node_into_sight(show, network):
         assert box["x"] + box["width"] <= canvas["x"] + canvas["width"] + 1
 
 
+@pytest.mark.slow
 def test_zoom_pan_and_fit(show, graph):
     page = show(graph)
     view = lambda: [float(x) for x in page.locator("svg").get_attribute("viewBox").split()]  # noqa: E731
@@ -311,6 +315,7 @@ TIME_THE_STEPS = """async () => {
 }"""
 
 
+@pytest.mark.slow
 def test_three_hundred_nodes_stay_fluid(show):
     graph = fn.trace(many_steps)(0.5)
     assert 290 <= len(graph.nodes) <= 300
@@ -322,6 +327,7 @@ def test_three_hundred_nodes_stay_fluid(show):
     assert statistics.median(measured["frames"]) < 100
 
 
+@pytest.mark.slow
 def test_a_larger_graph_is_folded_by_source_line(show):
     def function(x):
         for _ in range(120):
@@ -357,6 +363,7 @@ CONTRASTS = """() => {
 }"""
 
 
+@pytest.mark.slow
 def test_both_themes_can_be_read(show, graph):
     grounds = []
     for scheme in ("light", "dark"):
@@ -371,6 +378,7 @@ def test_both_themes_can_be_read(show, graph):
 
 
 @pytest.mark.parametrize("which", ["graph", "network"])
+@pytest.mark.slow
 def test_a_phone(show, request, which):
     graph = request.getfixturevalue(which)
     page = show(graph, width=375, height=667, has_touch=True, is_mobile=True)
@@ -397,6 +405,7 @@ def test_a_notebook_shows_the_page(browser, graph):
 
 
 @pytest.mark.usefixtures("browser")
+@pytest.mark.slow
 def test_the_pictures_of_the_readme_are_taken(tmp_path):
     subprocess.run([sys.executable, PHOTOGRAPH, tmp_path], check=True)
     assert plt.imread(tmp_path / "graph.png").shape[:2] == (640, 1100)

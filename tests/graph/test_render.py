@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import funcnet as fn
-from funcnet.graph.draw import _svg as drawing
+from funcnet.graph.draw._svg import boxes as boxes_of
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "trace_graph.py"
 
@@ -87,7 +87,7 @@ def test_a_larger_graph_is_folded_by_line_and_turn():
             x = jnp.sin(x) * x + 0.1
         return x
 
-    boxes = drawing.boxes(fn.trace(function)(0.5))
+    boxes = boxes_of(fn.trace(function)(0.5))
     assert [len(box.members) for box in boxes] == [1] + 120 * [3]
     assert boxes[2].title == "x#3: 3 operations"
 

@@ -5,70 +5,66 @@ Forward `d = v1 + v2 = 15 + 40 = 55`, backward the incoming adjoint times the lo
 is escaped: a variable is never markup.
 """
 
-import html
 from collections.abc import Iterable
+from html import escape
 
-from funcnet.graph import _notation as notation
-from funcnet.graph._graph import Graph
-from funcnet.graph._nodes import Edge, Node
+from funcnet.graph._nodes import Computation, Edge, Node
+from funcnet.graph._notation import factor, fraction, summary
 
 MAX_TERMS = 4
-"""Of a longer sum the first terms are written, and that there are more."""
+"""The largest number of terms of a sum that are written; the rest is an ellipsis."""
 
 
-def forward(graph: Graph, node: Node) -> str:
-    """How a value was computed.
+def forward(node: Node) -> str:
+    """Return how a value was computed.
 
     >>> import re
-    >>> from funcnet.graph._graph import trace
-    >>> graph = trace(lambda x: 10 - x)(55.0)
-    >>> re.sub("<.*?>", "", forward(graph, graph.output))
+    >>> from funcnet.graph import trace
+    >>> re.sub("<.*?>", "", forward(trace(lambda x: 10 - x)(55.0).output))
     'output=10 − x=10 − 55=−45'
     """
-    sides = [node.name, node.expression, node.numbers, notation.summary(node.value)]
+    sides = [node.name, node.expression, node.numbers, summary(node.value)]
     return _equation(_text(side) for side in dict.fromkeys(sides))
 
 
-def backward(graph: Graph, node: Node) -> str:
-    """How an adjoint was computed, from the adjoints of the nodes that use it.
+def backward(graph: Computation, node: Node) -> str:
+    """Return how an adjoint was computed, from the adjoints of the nodes that use it.
 
     >>> import re
-    >>> from funcnet.graph._graph import trace
+    >>> from funcnet.graph import trace
     >>> graph = trace(lambda x: x * 3)(2.0)
     >>> re.sub("<.*?>", "", backward(graph, graph["x"]))
     '∂output∂x=∂output∂output·∂output∂x=(1)(3)=3'
     """
-    uses = graph.uses.get(node.index, ())[::-1]  # the sweep goes back; a sum is read forward
-    own = graph.cotangents.get(node.index)
+    uses = graph.uses.get(node.index, ())[::-1]  # the backward pass goes up; a sum is read down
     sides = [_fraction(graph.objective, node.name)]
     if uses:
-        first = uses[:MAX_TERMS]
-        ends = ["…"] * (len(uses) > len(first)) + ["ȳ"] * (own is not None)
-        end = [_text(end) for end in ends]
-        sides.append(_sum([*(_symbols(graph, use) for use in first), *end]))
-        sides.append(_sum([*(_numbers(graph, use) for use in first), *end]))
+        shown = uses[:MAX_TERMS]
+        rest = ["…"] * (len(uses) > MAX_TERMS) + ["ȳ"] * (node.index in graph.cotangents)
+        ends = list(map(_text, rest))
+        sides.append(_sum([*(_symbols(graph, use) for use in shown), *ends]))
+        sides.append(_sum([*(_numbers(graph, use) for use in shown), *ends]))
         if len(uses) > 1 and not ends and all(map(_is_number, uses)):
-            sides.append(_sum(_text(notation.factor(use.contribution)) for use in uses))
-    return _equation([*sides, _text(notation.summary(node.adjoint))])
+            sides.append(_sum(_text(factor(use.contribution)) for use in uses))
+    return _equation([*sides, _text(summary(node.adjoint))])
 
 
-def _symbols(graph: Graph, use: Edge) -> str:
-    """`∂L/∂b · ∂b/∂w1`."""
+def _symbols(graph: Computation, use: Edge) -> str:
+    """Return `∂L/∂b · ∂b/∂w1`."""
     parent, child = graph.nodes[use.parent].name, graph.nodes[use.child].name
     return f"{_fraction(graph.objective, parent)}<mo>·</mo>{_fraction(parent, child)}"
 
 
-def _numbers(graph: Graph, use: Edge) -> str:
-    """`(−3)(5)`; where they are no numbers, what becomes of the incoming adjoint."""
-    parent = graph.nodes[use.parent]
+def _numbers(graph: Computation, use: Edge) -> str:
+    """Return `(−3)(5)`; for arrays, what becomes of the incoming adjoint."""
+    parent, formula = graph.nodes[use.parent], use.symbols
     if _is_number(use):
-        return _text(notation.factor(parent.adjoint) + notation.factor(use.local_derivative))
+        return _text(factor(parent.adjoint) + factor(use.local_derivative))
     incoming = _fraction(graph.objective, parent.name)
-    before, ȳ, after = use.formula.partition("ȳ")
-    if ȳ:
-        whole = f"<mo>(</mo>{incoming}<mo>)</mo>" if after.startswith("ᵀ") else incoming
-        return f"{_part(before)}{whole}{_part(after)}"
-    return f"{incoming}<mo>⊙</mo>{_text(f'({use.formula})')}"
+    if formula.after is None:
+        return f"{incoming}<mo>⊙</mo>{_text(f'({formula})')}"
+    whole = f"<mo>(</mo>{incoming}<mo>)</mo>" if formula.encloses else incoming
+    return f"{_part(formula.before)}{whole}{_part(formula.after)}"
 
 
 def _is_number(use: Edge) -> bool:
@@ -81,21 +77,20 @@ def _sum(terms: Iterable[str]) -> str:
 
 
 def _fraction(of: str, by: str) -> str:
-    above, below = notation.derivative(of, by).rsplit("/", 1)
-    return f"<mfrac>{_text(above)}{_text(below)}</mfrac>"
+    return f"<mfrac>{''.join(map(_text, fraction(of, by)))}</mfrac>"
 
 
 def _part(formula: str) -> str:
-    """What stands beside a fraction; MathML would drop the space between."""
+    """Return the text beside a fraction; MathML would drop the space between."""
     return _text(formula.replace(" ", "\N{NO-BREAK SPACE}")) if formula else ""
 
 
 def _text(content: str) -> str:
-    return f'<mi mathvariant="normal">{html.escape(content)}</mi>'
+    return f'<mi mathvariant="normal">{escape(content)}</mi>'
 
 
 def _equation(sides: Iterable[str]) -> str:
-    """An element for each side, so that a long equation is broken before a sign of equality."""
+    """Return an element per side, so that a long equation is broken before a sign of equality."""
     first, *others = sides
     parts = [first, *(f'<mo form="infix">=</mo>{side}' for side in others)]
     return "".join(f'<math display="block"><mrow>{part}</mrow></math>' for part in parts)

@@ -2,32 +2,38 @@
 
 The method of Sugiyama, Tagawa and Toda, *Methods for Visual Understanding of Hierarchical System
 Structures* (1981): layers by the longest path, the order within a layer by the barycentre of the
-neighbours, then positions as close to the neighbours as the order and the distance allow. An edge
-that passes a layer gets a bend there, which is placed like a node. The result depends on the graph
+neighbours, then rows as close to the neighbours as the order and the distance allow. An edge
+that passes a layer gets a bend there, which gets a row like a node. The result depends on the graph
 alone.
 """
 
+import dataclasses
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import numpy as np
 
 Spot: TypeAlias = tuple[int, ...]
 """A node, `(node,)`, or the bend of an edge in a layer, `(parent, child, layer)`."""
 
-SWEEPS = 12
+ROUNDS = 12
+"""How often the order and the rows of all layers are improved, left to right and back in turn."""
+
 BEND = 0.35
-"""How much room a bend takes, next to a node's 1."""
+"""The height of a bend in rows; a node's is 1."""
 
 
-class Layout(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
     """Positions in units of a layer and of a row.
 
     Attributes:
-      positions: of each node, `(layer, row)`.
-      routes: of each edge, `(child, parent)`, the points from left to right.
+      positions: `(layer, row)` of each node.
+      routes: the points of each edge, `(child, parent)`, from left to right.
       width: how many layers there are.
-      height: how many rows.
+      height: how many rows there are.
     """
 
     positions: dict[int, tuple[float, float]]
@@ -37,37 +43,32 @@ class Layout(NamedTuple):
 
 
 def layered(size: int, edges: Iterable[tuple[int, int]]) -> Layout:
-    """Places the nodes of a graph without cycles.
-
-    Args:
-      size: how many nodes there are.
-      edges: pairs `(child, parent)`, `child < parent`.
+    """Return positions for the nodes of a graph; its edges are `(child, parent)`, child < parent.
 
     >>> layout = layered(3, [(0, 2), (1, 2)])
     >>> layout.positions
     {0: (0.0, 0.0), 1: (0.0, 1.0), 2: (1.0, 0.5)}
     """
     pairs = sorted(set(edges))
-    layers = _layers(size, pairs)
-    routes = {(child, parent): _route(child, parent, layers) for child, parent in pairs}
-    columns = _columns(size, layers, routes.values())
+    layer_of = _layers(size, pairs)
+    routes = {pair: _route(*pair, layer_of) for pair in pairs}
+    layers = _spots(size, layer_of, routes.values())
     neighbours = _neighbours(routes.values())
-    for sweep in range(SWEEPS):
-        for column in columns if sweep % 2 else columns[::-1]:
-            _reorder(column, columns, neighbours)
-    rows = _rows(columns, neighbours)
+    for i in _rounds(len(layers)):
+        _reorder(i, layers, neighbours)
+    rows = _rows(layers, neighbours)
     top = min(rows.values(), default=0.0)
-    place = {spot: (float(_layer(spot, layers)), row - top) for spot, row in rows.items()}
+    at = {spot: (float(i), rows[spot] - top) for i, layer in enumerate(layers) for spot in layer}
     return Layout(
-        positions={i: place[i,] for i in range(size)},
-        routes={pair: [place[spot] for spot in route] for pair, route in routes.items()},
-        width=float(len(columns)),
-        height=max((row for _, row in place.values()), default=0.0) + 1,
+        positions={i: at[i,] for i in range(size)},
+        routes={pair: [at[spot] for spot in route] for pair, route in routes.items()},
+        width=float(len(layers)),
+        height=max((row for _, row in at.values()), default=0.0) + 1,
     )
 
 
 def _layers(size: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """One more than the farthest operand; what has none stands just before its first use."""
+    """Return the layer of each node: after its operands; a leaf is just before its first use."""
     operands, uses = defaultdict(list), defaultdict(list)
     for child, parent in pairs:
         operands[parent].append(child)
@@ -81,24 +82,20 @@ def _layers(size: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     return layers
 
 
-def _route(child: int, parent: int, layers: Sequence[int]) -> list[Spot]:
-    bends = range(layers[child] + 1, layers[parent])
+def _route(child: int, parent: int, layer_of: Sequence[int]) -> list[Spot]:
+    bends = range(layer_of[child] + 1, layer_of[parent])
     return [(child,), *((parent, child, layer) for layer in bends), (parent,)]
 
 
-def _layer(spot: Spot, layers: Sequence[int]) -> int:
-    return layers[spot[0]] if len(spot) == 1 else spot[2]
-
-
-def _columns(size: int, layers: Sequence[int], routes: Iterable[list[Spot]]) -> list[list[Spot]]:
-    """Of each layer its nodes and bends, to begin with in the order of the program."""
-    columns: list[list[Spot]] = [[] for _ in range(max(layers, default=-1) + 1)]
+def _spots(size: int, layer_of: Sequence[int], routes: Iterable[list[Spot]]) -> list[list[Spot]]:
+    """Return the nodes and bends of each layer, to begin with in the order of the computation."""
+    layers: list[list[Spot]] = [[] for _ in range(max(layer_of, default=-1) + 1)]
     for node in range(size):
-        columns[layers[node]].append((node,))
+        layers[layer_of[node]].append((node,))
     for route in routes:
         for spot in route[1:-1]:
-            columns[spot[2]].append(spot)
-    return columns
+            layers[spot[2]].append(spot)
+    return layers
 
 
 def _neighbours(routes: Iterable[list[Spot]]) -> Mapping[Spot, list[Spot]]:
@@ -110,25 +107,26 @@ def _neighbours(routes: Iterable[list[Spot]]) -> Mapping[Spot, list[Spot]]:
     return neighbours
 
 
-def _reorder(
-    column: list[Spot], columns: list[list[Spot]], neighbours: Mapping[Spot, list[Spot]]
-) -> None:
-    """Sorts a layer by the mean place of each one's neighbours; without any it keeps its own."""
-    i = next(i for i, other in enumerate(columns) if other is column)
-    near = columns[max(i - 1, 0) : i] + columns[i + 1 : i + 2]
-    place = {spot: k / len(other) for other in near for k, spot in enumerate(other)}
-    own = {spot: k / len(column) for k, spot in enumerate(column)}
-    column.sort(key=lambda spot: _mean([place[n] for n in neighbours[spot]], own[spot]))
+def _rounds(layers: int) -> Iterable[int]:
+    """Yield the numbers of all layers `ROUNDS` times, every second time from the left."""
+    there, back = range(layers), range(layers)[::-1]
+    return itertools.chain.from_iterable(there if k % 2 else back for k in range(ROUNDS))
 
 
-def _rows(
-    columns: Sequence[list[Spot]], neighbours: Mapping[Spot, list[Spot]]
-) -> dict[Spot, float]:
-    rows = {spot: float(k) for column in columns for k, spot in enumerate(column)}
-    for sweep in range(SWEEPS):
-        for column in columns if sweep % 2 else columns[::-1]:
-            wanted = [_mean([rows[n] for n in neighbours[spot]], rows[spot]) for spot in column]
-            rows.update(zip(column, _spaced(column, wanted), strict=True))
+def _reorder(i: int, layers: list[list[Spot]], neighbours: Mapping[Spot, list[Spot]]) -> None:
+    """Sort layer `i` by the mean position of each spot's neighbours; one without keeps its own."""
+    near = layers[max(i - 1, 0) : i] + layers[i + 1 : i + 2]
+    position = {spot: k / len(layer) for layer in near for k, spot in enumerate(layer)}
+    own = {spot: k / len(layers[i]) for k, spot in enumerate(layers[i])}
+    layers[i].sort(key=lambda spot: _mean([position[n] for n in neighbours[spot]], own[spot]))
+
+
+def _rows(layers: Sequence[list[Spot]], neighbours: Mapping[Spot, list[Spot]]) -> dict[Spot, float]:
+    rows = {spot: float(k) for layer in layers for k, spot in enumerate(layer)}
+    offsets = [_offsets(layer) for layer in layers]
+    for i in _rounds(len(layers)):
+        wanted = [_mean([rows[n] for n in neighbours[spot]], rows[spot]) for spot in layers[i]]
+        rows.update(zip(layers[i], _spaced(wanted, offsets[i]), strict=True))
     return rows
 
 
@@ -136,25 +134,17 @@ def _mean(values: Sequence[float], default: float) -> float:
     return sum(values) / len(values) if values else default
 
 
-def _spaced(column: Sequence[Spot], wanted: Sequence[float]) -> list[float]:
-    """The closest places to the wanted ones, in least squares, that keep order and distance.
+def _offsets(layer: Sequence[Spot]) -> np.ndarray:
+    """Return the rows of a layer's spots if each stood right under the one before."""
+    half = np.array([0.5 if len(spot) == 1 else BEND / 2 for spot in layer])
+    return np.cumsum(np.append(0.0, half[1:] + half[:-1]))
 
-    Less the room above each, the places must not decrease: neighbours that would are put together
-    at their mean, the pool-adjacent-violators algorithm.
+
+def _spaced(wanted: Sequence[float], offsets: np.ndarray) -> list[float]:
+    """Return the rows closest to the wanted ones, in least squares, that keep order and distance.
+
+    Less their offsets, the rows must not decrease.
     """
-    offsets, room = [], 0.0
-    for above, spot in zip([None, *column], column, strict=False):
-        room += (_half(above) + _half(spot)) if above else 0.0
-        offsets.append(room)
-    pools: list[list[float]] = []
-    for value, offset in zip(wanted, offsets, strict=True):
-        pools.append([value - offset])
-        while len(pools) > 1 and _mean(pools[-2], 0.0) > _mean(pools[-1], 0.0):
-            last = pools.pop()
-            pools[-1] += last
-    levels = [_mean(pool, 0.0) for pool in pools for _ in pool]
-    return [level + offset for level, offset in zip(levels, offsets, strict=True)]
+    from scipy.optimize import isotonic_regression
 
-
-def _half(spot: Spot) -> float:
-    return 0.5 if len(spot) == 1 else BEND / 2
+    return (isotonic_regression(np.asarray(wanted) - offsets).x + offsets).tolist()
