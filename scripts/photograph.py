@@ -18,7 +18,7 @@ import tyro
 
 import funcnet as fn
 from funcnet._files import write_whole
-from funcnet.runs._console import run_program
+from funcnet.runs import run_program
 from funcnet.runs.commands.trace import EXAMPLES
 
 SUM = 13

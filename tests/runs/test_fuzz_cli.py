@@ -1,6 +1,6 @@
 """The training program's command line, fuzzed: exit code 0, 1 or 2, and never a traceback.
 
-30 command lines by default; `FUNCNET_FUZZ=500 pytest -n0 tests/runs/test_fuzz_cli.py` tries 500.
+20 command lines by default, 200 with `-m slow`; `FUNCNET_FUZZ=3000 pytest -n0 ...` tries 3,000.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, event, given, note, settings
 from funcnet.runs import Stopped, TrainConfig, run
 from funcnet.runs.commands import train
 
-EXAMPLES = int(os.environ.get("FUNCNET_FUZZ", "30"))
+EXAMPLES = int(os.environ.get("FUNCNET_FUZZ", "20"))
 
 OURS = re.compile(r"error: .*\S: expected \S.+\n", re.DOTALL)
 """A message of the program's: what it is about, and what was expected."""
@@ -146,11 +146,8 @@ def ended(program, arguments):
     return 0, out.getvalue(), err.getvalue()
 
 
-@settings(
-    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-@given(arguments=command_lines())
-def test_every_command_line_ends_well(folder, arguments):
+def check_end(folder, arguments):
+    """Run a command line, and hold its end to the promise."""
     shutil.rmtree(folder / "tried", ignore_errors=True)
     shutil.copytree(folder / "given", folder / "tried")  # no example sees what another one left
     with contextlib.chdir(folder / "tried"):
@@ -167,3 +164,21 @@ def test_every_command_line_ends_well(folder, arguments):
         assert all(line.startswith("  ") for line in err.rstrip("\n").split("\n")[1:])
     else:
         assert OURS.fullmatch(err) or PARSERS.fullmatch(err)
+
+
+@settings(
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(arguments=command_lines())
+def test_every_command_line_ends_well(folder, arguments):
+    check_end(folder, arguments)
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=10 * EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(arguments=command_lines())
+def test_many_command_lines_end_well(folder, arguments):
+    check_end(folder, arguments)
