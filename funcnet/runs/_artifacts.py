@@ -37,11 +37,13 @@ def as_lines(rows: Sequence[Any]) -> bytes:
 
 def _finite(value: Any) -> Any:
     """Return the value; each number in it that is not finite becomes `None`."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return value
 
 
 def as_safetensors(params: Params) -> bytes:

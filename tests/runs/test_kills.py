@@ -1,8 +1,8 @@
 """Runs that are killed at random moments, resumed, and killed again, end with the same bits.
 
-The short form kills 10 times; `FUNCNET_KILLS=50 pytest -n0 tests/runs/test_kills.py` as often as it
-says. The processes are `scripts/train.py`, which saves here whenever the last save has ended, so
-that most kills fall into one.
+The short form kills 10 times; `FUNCNET_KILLS=50 pytest -n0 -m slow tests/runs/test_kills.py` kills
+as often as it says. The processes are `scripts/train.py`, which saves here after every segment, so
+that many kills fall into a save.
 """
 
 import json
@@ -25,6 +25,8 @@ _folder.EVERY = 0
 sys.argv[0] = {TRAIN!r}
 runpy.run_path({TRAIN!r}, run_name="__main__")
 """
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("FUNCNET_KILLS", "10"))
 KINDS = {
     "sgd": ["--epochs", "200"],

@@ -35,6 +35,11 @@ KINDS = {
 }
 
 
+def quick(kinds, *names):
+    """Parameters of a test; all but the named ones are slow."""
+    return [kind if kind in names else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
+
+
 def quietly(config, **options):
     program = run if config.sweep is None else tune
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam needs it
@@ -87,7 +92,7 @@ class StopAt:
         return self.left < 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick(KINDS, "adam", "sweep"))
 def test_stopped_and_resumed_it_ends_with_the_same_bits(kind, tmp_path, every_epoch):
     """Stopped after a few calls, again and again, within epochs and between them."""
     config = TrainConfig(**{"epochs": 4, **KINDS[kind]})
@@ -106,7 +111,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(kind, tmp_path, every_ep
     assert left_behind(tmp_path / "a") == expected
 
 
-@pytest.mark.parametrize("kind", ["momentum", "sweep"])
+@pytest.mark.parametrize("kind", quick(["momentum", "sweep"], "momentum"))
 def test_more_epochs_go_on(kind, tmp_path, every_epoch):
     config = TrainConfig(**{**KINDS[kind], "epochs": 5})
     quietly(dataclasses.replace(config, out=tmp_path / "whole"))
@@ -359,7 +364,10 @@ class TestProcess:
         while not process.stdout.readline().strip().startswith("1 "):
             assert process.poll() is None
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+    )
     def test_a_signal_saves_and_says_how_to_go_on(self, number, code, tmp_path):
         out = tmp_path / "a"
         with self.start("--epochs", 100_000, "--out", out) as process:
@@ -379,6 +387,7 @@ class TestProcess:
         assert (process.returncode, err) == (0, "")
         assert f"resumed: {epochs} of {epochs + 1} epochs are behind" in printed
 
+    @pytest.mark.slow
     def test_a_second_interrupt_stops_at_once(self, tmp_path):
         """Within a call of several seconds, which the first waits for."""
         slow = ["--model", "mlp", "--hidden", 3000, 3000, "--batch-size", 1, "--epochs", 1]
@@ -395,6 +404,7 @@ class TestProcess:
         assert process.returncode == 130
         assert time.monotonic() - start < 20
 
+    @pytest.mark.slow
     def test_the_command_line_of_a_stored_run_is_its_own(self, tmp_path):
         out = tmp_path / "a"
         for arguments, code in (

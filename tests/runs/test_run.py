@@ -1,5 +1,6 @@
 """The program: what it prints, what it leaves behind, what it refuses, and how it ends."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -66,9 +67,31 @@ def test_without_arguments_it_learns_the_digits(train):
     assert float(last.split()[2]) == round(correct / 360, 4) >= 0.955
 
 
-@pytest.mark.parametrize("model", ["logistic", "softmax", "mlp"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def slow_but(cases, *quick):
+    """Parameters of a test; all but the quick ones are slow."""
+    marks = {case: () if case in quick else (pytest.mark.slow,) for case in cases}
+    as_values = {case: case if isinstance(case, tuple) else (case,) for case in cases}
+    return [pytest.param(*as_values[case], marks=marks[case]) for case in cases]
+
+
+COMBINATIONS = list(
+    itertools.product(
+        ["logistic", "softmax", "mlp"],
+        ["cross_entropy", "squared_error"],
+        ["sgd", "momentum", "adam"],
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "optimizer"),
+    slow_but(
+        COMBINATIONS,
+        ("logistic", "cross_entropy", "sgd"),
+        ("softmax", "squared_error", "adam"),
+        ("mlp", "cross_entropy", "momentum"),
+    ),
+)
 def test_every_combination_learns(train, model, loss, optimizer):
     code, out, _ = train(
         "--model", model, "--loss", loss, "--optimizer", optimizer, "--epochs", 15, "--quiet"
@@ -78,7 +101,7 @@ def test_every_combination_learns(train, model, loss, optimizer):
     assert float(out.split()[2]) > (0.98 if model == "logistic" else 0.9)
 
 
-@pytest.mark.parametrize("activation", fn.activations.ACTIVATIONS)
+@pytest.mark.parametrize("activation", slow_but(fn.activations.ACTIVATIONS, "maxout"))
 def test_every_activation_learns(train, activation):
     code, out, _ = train(
         "--model", "mlp", "--hidden", 20, 10, "--activation", activation, "--quiet"
@@ -87,7 +110,7 @@ def test_every_activation_learns(train, activation):
     assert float(out.split()[2]) > 0.93
 
 
-@pytest.mark.parametrize("model", ["logistic", "softmax", "mlp"])
+@pytest.mark.parametrize("model", slow_but(["logistic", "softmax", "mlp"], "mlp"))
 def test_gradients_by_hand_train_the_same(train, model, tmp_path):
     for gradients in ("jax", "hand"):
         train(
@@ -146,6 +169,7 @@ def test_own_data(train, own, tmp_path):
     assert float(out.split()[2]) >= 0.75
 
 
+@pytest.mark.slow
 def test_mnist_in_one_epoch(train, prepared_dir, mnist_dir):
     code, out, _ = train(
         "--dataset", "mnist", "--epochs", 1, "--data-dir", prepared_dir, "--manual-dir", mnist_dir
@@ -304,6 +328,7 @@ class TestProcess:
         assert "\x1b" not in out + err
         assert "\r" not in out + err
 
+    @pytest.mark.slow
     def test_a_reader_who_leaves(self):
         with self.start("--epochs", "300") as process:
             process.stdout.readline()
@@ -311,6 +336,7 @@ class TestProcess:
             assert "Traceback" not in process.stderr.read()
         assert process.returncode == 1
 
+    @pytest.mark.slow
     def test_ctrl_c(self):
         with self.start("--epochs", "1000000") as process:
             while not process.stdout.readline().strip().startswith("1 "):
