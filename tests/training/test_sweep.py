@@ -66,10 +66,10 @@ def relative_error(actual, expected):
     ("optimizer", "name"),
     [
         ("sgd", "softmax"),
-        ("momentum", "mlp"),
         *(
             pytest.param(*pair, marks=pytest.mark.slow)
             for pair in (
+                ("momentum", "mlp"),
                 ("sgd", "mlp"),
                 ("sgd", "maxout"),
                 ("momentum", "softmax"),
@@ -100,36 +100,24 @@ def test_each_model_is_that_of_its_own_training(name, optimizer, examples):
         np.testing.assert_allclose(result.train_loss[index, -1], mean, rtol=1e-5)
 
 
-def test_the_models_are_divided_among_the_devices(examples):
+def test_the_models_are_divided_among_the_devices(examples, monkeypatch):
+    """Whose memory is asked for is that of the platform on which JAX computes."""
     train, validation = examples
-    settings = sweep.combinations([0.1, 0.3], range(2))
-    task, start = sweep.make_task(MODELS["softmax"], LOSS, train, settings, validation=validation)
+    settings, asked = sweep.combinations([0.1, 0.3], range(2)), []
+    monkeypatch.setattr(sweep, "free_memory", lambda device: asked.append(device) or 2**40)
+    with jax.default_device(jax.devices("cpu")[1]):
+        task, start = sweep.make_task(
+            MODELS["softmax"], LOSS, train, settings, validation=validation
+        )
+    assert asked == [jax.devices("cpu")[0]]
     ((reached, _),) = train_epochs(task, start, epochs=1)
     assert jax.device_count() == 2
     weight = reached.state.models.params.weight
     assert [shard.data.shape for shard in weight.addressable_shards] == [(2, 10, 64)] * 2
 
 
-def test_models_that_do_not_divide_among_the_devices_are_all_there(examples):
-    """The last is computed twice, and left out of every result."""
-    train, validation = examples
-    settings = sweep.combinations([0.1, 0.2, 0.3], [0])
-    task, start = sweep.make_task(MODELS["softmax"], LOSS, train, settings, validation=validation)
-    ((reached, info),) = train_epochs(task, start, epochs=1)
-    assert info.loss.shape == (9, 3)
-    assert {len(leaf) for leaf in jax.tree.leaves((reached.state, reached.rows))} == {3}
-    even = sweep.fit(
-        MODELS["softmax"],
-        LOSS,
-        train,
-        sweep.combinations([0.1], [0, 1]),
-        validation=validation,
-        epochs=1,
-    )
-    np.testing.assert_array_equal(reached.rows[0].validation_loss[0], even.validation_loss[0, 0])
-
-
-def test_a_progress_goes_on_with_another_number_of_devices(examples, monkeypatch):
+def test_models_that_do_not_divide_among_the_devices(examples, monkeypatch):
+    """Two devices compute the last of three twice, and leave it out; one device goes on."""
     train, validation = examples
     settings = sweep.combinations([0.1, 0.2, 0.3], [0])
 
@@ -137,7 +125,10 @@ def test_a_progress_goes_on_with_another_number_of_devices(examples, monkeypatch
         return sweep.make_task(MODELS["softmax"], LOSS, train, settings, validation=validation)
 
     task, start = make_task()
-    (first, _), (whole, _) = train_epochs(task, start, epochs=2)
+    (first, info), (whole, _) = train_epochs(task, start, epochs=2)
+    assert info.loss.shape == (9, 3)
+    assert {len(leaf) for leaf in jax.tree.leaves((first.state, first.rows))} == {3}
+
     one = Mesh(np.array(jax.devices()[:1]), ("models",))
     layouts = [NamedSharding(one, PartitionSpec(*axes)) for axes in (("models",), ())]
     monkeypatch.setattr(sweep, "across_devices", lambda axis: layouts)
@@ -145,9 +136,10 @@ def test_a_progress_goes_on_with_another_number_of_devices(examples, monkeypatch
     ((again, _),) = train_epochs(task, jax.tree.map(np.asarray, first), epochs=2)
     params = jax.tree.map(np.asarray, (again.state.models.params, whole.state.models.params))
     assert relative_error(*params) < 1e-5
-    np.testing.assert_allclose(again.rows[1].train_loss, whole.rows[1].train_loss, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), again.rows, whole.rows)
 
 
+@pytest.mark.slow
 def test_an_l2_weight_shrinks_the_parameters(examples):
     train, validation = examples
     settings = sweep.combinations([0.1], [0], l2s=[0.0, 0.1, 1.0])
@@ -176,7 +168,6 @@ def test_a_sweep_that_does_not_fit_is_refused_with_how_many_models_would(example
     assert 0 < fitting < 8
     assert needed < memory < total
     assert refused(1.3 * needed, count=fitting) is None
-    assert refused(1.3 * needed, count=fitting + 1) is not None
 
 
 def numbers_in(message):
@@ -198,17 +189,6 @@ def test_evaluation_is_part_of_the_memory_that_is_predicted(examples, monkeypatc
         return numbers_in(str(error.value))[-1]
 
     assert needed(many) - needed(validation) >= many.inputs.nbytes - train.inputs.nbytes
-
-
-def test_the_memory_of_the_chosen_device_counts(examples, monkeypatch):
-    train, validation = examples
-    asked = []
-    monkeypatch.setattr(sweep, "free_memory", lambda device: asked.append(device) or 2**40)
-    with jax.default_device(jax.devices("cpu")[1]):
-        sweep.make_task(
-            MODELS["softmax"], LOSS, train, sweep.combinations([0.1], [0, 1]), validation=validation
-        )
-    assert asked == [jax.devices("cpu")[0]]
 
 
 @pytest.mark.parametrize(
@@ -307,6 +287,7 @@ def test_inputs_and_targets_that_do_not_belong_together(which, count, examples):
         sweep.fit(MODELS["softmax"], LOSS, settings=settings, **given)
 
 
+@pytest.mark.slow
 def test_the_parameters_keep_their_dtype(examples):
     def as_bfloat16(tree):
         return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
