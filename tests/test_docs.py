@@ -9,7 +9,14 @@ import shlex
 import subprocess
 import sys
 
+import photograph
 import pytest
+import verify_numerics
+from benchmark.__main__ import BenchmarkConfig
+from test_architecture import MAY_IMPORT
+
+from funcnet.runs import TrainConfig
+from funcnet.runs.commands import check, predict, sweep, trace
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -53,30 +60,35 @@ def test_the_readme_is_the_front_door():
     ]
 
 
-def commands_of(text):
-    """The commands in a text, each as the words that begin with the program's name."""
-    for word in ("python scripts/", "funcnet "):
-        for line in re.findall(rf"(?:^|`|&& |do |\$ ){word}([a-z_]+(?:\.py)?[^\n`;]*)", text, re.M):
-            yield shlex.split(line)
+OPTIONS = {
+    "train": TrainConfig,
+    "sweep": sweep.SweepConfig,
+    "predict": predict.Options,
+    "check": check.Options,
+    "check_gradients": check.Options,
+    "trace": trace.Options,
+    "trace_graph": trace.Options,
+    "photograph": photograph.Options,
+    "verify_numerics": verify_numerics.Options,
+    "benchmark": BenchmarkConfig,
+}
+"""The options of every command, by the name of its script and of the installed command."""
 
 
-def options(words):
-    """The long options among words."""
-    return {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+def commands():
+    """The name and the options of every command in the pages."""
+    for text in re.findall(r"(?:scripts/|^funcnet |`funcnet )(\w+[^\n`;]*)", EVERYTHING, re.M):
+        name = re.match(r"\w+", text)[0]
+        if name in OPTIONS:
+            yield name, set(re.findall(r"(?<![\w-])--([a-z][a-z-]*)", text)) - {"help"}
 
 
 def test_commands_name_options_that_exist():
-    from funcnet.runs.commands import COMMANDS
-
-    found = 0
-    for name, *words in commands_of(EVERYTHING):
-        stem = name.removesuffix(".py").split("_")[0]
-        if stem not in COMMANDS:
-            continue
-        fields = {field.name for field in dataclasses.fields(COMMANDS[stem])}
-        assert options(words) - {"help"} <= fields, (name, words)
-        found += 1
-    assert found > 10
+    found = list(commands())
+    assert {"train", "predict", "check_gradients", "trace_graph", "benchmark"} <= dict(found).keys()
+    for name, options in found:
+        fields = {field.name.replace("_", "-") for field in dataclasses.fields(OPTIONS[name])}
+        assert options <= fields, name
 
 
 def test_commands_of_pytest_select_what_they_say():
@@ -131,8 +143,6 @@ def test_the_lectures_graph_is_printed_and_written(tmp_path):
 
 
 def test_the_import_table_is_that_of_the_tests():
-    from test_architecture import MAY_IMPORT
-
     text = (ROOT / "CONTRIBUTING.md").read_text()
     table = text[text.index("| package or file") :].split("\n\n")[0]
     rows = [row.split("|")[1:3] for row in table.splitlines()[2:-1]]
