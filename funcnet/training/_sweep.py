@@ -21,7 +21,7 @@ import itertools
 import numbers
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +34,12 @@ from jaxtyping import Array, Float, UInt32
 from funcnet.base import Examples, Model, Params, UsageError, num_params
 from funcnet.devices import across_devices, free_memory
 from funcnet.training._epoch import (
-    TrainEpoch,
+    Columns,
     check_examples,
+    compile_segments,
     make_train_epoch,
     segment_size,
+    with_length,
 )
 from funcnet.training._evaluation import evaluate
 from funcnet.training._fit import Progress, Task, begin, train_epochs
@@ -49,9 +51,6 @@ from funcnet.training._step import (
     init_state,
     make_train_step,
 )
-
-Columns = TypeVar("Columns")
-"""A pytree of arrays whose first axes are equally long."""
 
 Numbers: TypeAlias = Iterable[ArrayLike]
 """A list, a range or an array of numbers of Python, NumPy or JAX."""
@@ -164,8 +163,10 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
     """
     (expected, kind, is_right), name = AXES[setting], name or f"{setting}s"
     dtype, given = np.dtype(jnp.result_type(kind)), _as_list(name, values)
+    limits: Any = np.iinfo(dtype) if dtype.kind == "u" else np.finfo(dtype)
     for number in given:
-        if not (_fits(number, dtype) and is_right(dtype.type(number))):
+        fits = float(limits.min) <= number <= float(limits.max)
+        if not fits or not is_right(dtype.type(number)) or (dtype.kind == "u" and number % 1):
             raise UsageError(
                 f"{name}: expected numbers that are {expected}, as {dtype}; got {number!r}."
             )
@@ -189,14 +190,6 @@ def _as_list(name: str, values: Any) -> list[Any]:
         if isinstance(entry, bool) or not isinstance(entry, numbers.Real):
             raise UsageError(f"{name}: expected real numbers; got {entry!r}.")
     return entries
-
-
-def _fits(number: Any, dtype: np.dtype) -> bool:
-    """Return whether the dtype can hold a number, up to rounding."""
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        return limits.min <= number <= limits.max and number == int(number)
-    return abs(number) <= float(np.finfo(dtype).max)
 
 
 def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> SweepState:
@@ -330,28 +323,17 @@ def make_task(
     there are.
 
     Raises:
-      UsageError: if the examples or the options cannot be trained with, or the models do not fit in
-        memory. Their memory is predicted: no model is made before.
+      UsageError: if `fit` would raise one. The memory is predicted: no model is made before.
     """
     _check_arguments(data, validation, settings, optimizer, batch_size)
     divided, whole = across_devices("models")
-    device, count = min(divided.device_set, key=lambda device: device.id), len(settings.seed)
-    data = data if device.platform == "cpu" else jax.device_put(data, whole)
+    if any(device.platform != "cpu" for device in divided.device_set):
+        data = jax.device_put(data, whole)
     validation = jax.device_put(validation, whole)
-    init = functools.partial(init_sweep, model, optimizer=optimizer)
-    evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
-    compile_models = functools.partial(
-        _compile,
-        make_train_epoch(make_sweep_step(model, loss, optimizer)),
-        jax.jit(jax.vmap(evaluate_one, in_axes=(0, None))),
-        jax.eval_shape(init, settings),
-        data,
-        validation,
-        batch_size,
-        divided,
-        whole,
+    programs = _compile(
+        model, loss, optimizer, settings, data, validation, batch_size, divided, whole
     )
-    programs = _that_fit(compile_models, count, int(MEMORY_SHARE * free_memory(device)))
+    count = len(settings.seed)
 
     def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
         state, info = programs.train[len(examples.targets)](_divide(state, divided), examples)
@@ -375,10 +357,10 @@ def make_task(
         examples=data,
         batch_size=batch_size,
         seed=order_seed,
-        segment=programs.segment,
+        segment=max(programs.train),
         place=whole,
     )
-    return task, begin(init(settings), count)
+    return task, begin(init_sweep(model, settings, optimizer), count)
 
 
 def as_result(progress: Progress) -> SweepResult:
@@ -410,60 +392,58 @@ class _Programs(NamedTuple):
 
     train: dict[int, jax.stages.Compiled]
     evaluate: jax.stages.Compiled
-    segment: int
     num_bytes: int
 
 
-def _that_fit(compile_models: Callable[[int], _Programs], count: int, memory: int) -> _Programs:
-    """Compile the programs of all models, or say how many of the models fit in so many bytes."""
-    programs = compile_models(count)
+def _compile(
+    model: Model,
+    loss: Loss,
+    optimizer: MakeOptimizer,
+    settings: Settings,
+    data: Examples,
+    validation: Examples,
+    batch_size: int,
+    divided: NamedSharding,
+    whole: NamedSharding,
+) -> _Programs:
+    """Compile the programs of all models, or say how many of the models fit in memory."""
+    first: SweepState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
+    train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
+    evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
+    evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
+    device, count = min(divided.device_set, key=lambda device: device.id), len(settings.seed)
+    sharing = divided.num_devices if device.platform == "cpu" else 1  # devices in this memory
+
+    def compile_models(num_models: int) -> _Programs:
+        segment = segment_size(
+            num_examples=len(data.targets),
+            batch_size=batch_size,
+            num_params=num_models * num_params(first.models.params) // count,
+        )
+        state = with_length(first, num_models + -num_models % divided.num_devices, divided)
+        train = compile_segments(
+            train_epoch, state, data, batch_size=batch_size, segment=segment, place=whole
+        )
+        evaluation = evaluate_each.lower(state.models.params, validation).compile()
+        stats: list[Any] = [each.memory_analysis() for each in (*train.values(), evaluation)]
+        num_bytes = max(
+            s.argument_size_in_bytes + s.output_size_in_bytes + s.temp_size_in_bytes for s in stats
+        )
+        num_bytes += sum(a[:segment].nbytes for a in data)  # put in place during the steps before
+        return _Programs(train=train, evaluate=evaluation, num_bytes=sharing * num_bytes)
+
+    programs, memory = compile_models(count), int(MEMORY_SHARE * free_memory(device))
     if programs.num_bytes <= memory:
         return programs
-    sizes = range(1, count)
-    fitting = bisect.bisect_right(sizes, memory, key=lambda size: compile_models(size).num_bytes)
+    fitting = bisect.bisect_right(
+        range(1, count), memory, key=lambda size: compile_models(size).num_bytes
+    )
     expected = f"at most {fitting:,} models" if fitting else "a smaller model"
     raise UsageError(
         f"settings: expected {expected}, as a sweep may take {memory:,} bytes of memory; "
         f"got {count:,} models, which need {programs.num_bytes:,}. "
         f"Try {'fewer settings' if fitting else 'fewer hidden units'} or a smaller batch."
     )
-
-
-def _compile(
-    train_epoch: TrainEpoch,
-    evaluate_each: jax.stages.Wrapped,
-    state: SweepState,
-    data: Examples,
-    validation: Examples,
-    batch_size: int,
-    divided: NamedSharding,
-    whole: NamedSharding,
-    num_models: int,
-) -> _Programs:
-    """Compile the programs of some models; of `state` the shapes of each model are used."""
-    segment = segment_size(
-        num_examples=(count := len(data.targets)),
-        batch_size=batch_size,
-        num_params=num_models * num_params(state.models.params) // len(state.settings.seed),
-    )
-    state = _shapes(state, num_models + -num_models % divided.num_devices, divided)
-    train = {
-        size: train_epoch.lower(state, _shapes(data, size, whole), batch_size=batch_size).compile()
-        for size in {min(segment, count), count % segment} - {0}
-    }
-    evaluation = evaluate_each.lower(state.models.params, validation).compile()
-    waiting = sum(array[:segment].nbytes for array in data)  # put in place during the steps before
-    num_bytes = waiting + max(map(_bytes_of, [*train.values(), evaluation]))
-    sharing = sum(device.platform == "cpu" for device in divided.device_set) or 1
-    return _Programs(
-        train=train, evaluate=evaluation, segment=segment, num_bytes=sharing * num_bytes
-    )
-
-
-def _bytes_of(program: jax.stages.Compiled) -> int:
-    """Return the bytes of a program's arguments, its results, and the arrays between them."""
-    stats: Any = program.memory_analysis()
-    return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
 
 
 def _divide(models: Columns, divided: NamedSharding) -> Columns:
@@ -477,10 +457,3 @@ def _divide(models: Columns, divided: NamedSharding) -> Columns:
 
 def _first(columns: Columns, count: int) -> Columns:
     return jax.tree.map(lambda a: a[:count] if len(a) > count else a, columns)
-
-
-def _shapes(arrays: Columns, length: int, place: NamedSharding) -> Columns:
-    """Return the shapes of arrays whose first axis has a new length, on some devices."""
-    return jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((length, *a.shape[1:]), a.dtype, sharding=place), arrays
-    )
