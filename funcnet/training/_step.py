@@ -1,7 +1,5 @@
 """A train step: a pure function from a state and a batch to the next state.
 
-    train_step(state, batch) -> (state, info)
-
 No model, data set or device is known here: `apply`, a loss and arrays are arguments.
 """
 
@@ -69,9 +67,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
 
 
 def mean_loss(apply: Apply, loss: Loss) -> Callable[[Params, ArrayLike, ArrayLike], Array]:
-    """Return the cost as a function of the parameters, `(1/m) Σᵢ loss(apply(params, xᵢ), yᵢ)`.
-
-    Here m is the number of examples in the batch, and xᵢ and yᵢ are example i's input and target.
+    """Return the cost of m examples (xᵢ, yᵢ): `params, x, y ↦ 1/m Σᵢ loss(apply(params, xᵢ), yᵢ)`.
 
     >>> from funcnet.losses import squared_error
     >>> cost = mean_loss(lambda w, x: w * x, squared_error)
@@ -93,9 +89,6 @@ def make_train_step(apply: Apply, loss: Loss, optimizer: optax.GradientTransform
       loss: `loss(logits, targets) -> losses`, one value per example.
       optimizer: any optax transformation, also one that takes `value`, `grad` and `value_fn`.
 
-    Returns:
-      `step(state, batch) -> (state, info)`.
-
     >>> from funcnet import losses, models
     >>> model = models.softmax_regression(num_features=2, num_classes=2)
     >>> sgd = optax.sgd(0.5)
@@ -114,10 +107,6 @@ def make_gradient_step(
     value_and_gradient: ValueAndGradient, optimizer: optax.GradientTransformation
 ) -> TrainStep:
     """Return the step of `make_train_step` for a given gradient, such as one derived by hand.
-
-    Args:
-      value_and_gradient: `(params, inputs, targets) -> (loss, gradient)`.
-      optimizer: any optax transformation, also one that takes `value`, `grad` and `value_fn`.
 
     >>> def value_and_gradient(w, x, y):
     ...     return jnp.square(w * x - y).mean(), (2 * (w * x - y) * x).mean()
@@ -147,8 +136,7 @@ def make_gradient_step(
 def skip_nonfinite(step: TrainStep) -> TrainStep:
     """Return a step that changes nothing if its result is not finite.
 
-    It looks at the loss, the new parameters and the optimiser's new state. A skipped step is
-    counted in `state.step`, and its loss is NaN.
+    That is as `is_finite_step` sees it. A skipped step is counted in `state.step`; its loss is NaN.
 
     >>> from funcnet.losses import squared_error
     >>> sgd = optax.sgd(1.0)
@@ -164,8 +152,7 @@ def skip_nonfinite(step: TrainStep) -> TrainStep:
         after, info = step(state, batch)
         good = is_finite_step(info.loss, after)
         kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
-        loss = jnp.where(good, info.loss, jnp.nan)
-        return kept._replace(step=after.step), StepInfo(loss=loss)
+        return kept._replace(step=after.step), StepInfo(loss=jnp.where(good, info.loss, jnp.nan))
 
     return guarded
 
