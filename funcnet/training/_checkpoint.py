@@ -3,7 +3,7 @@
     save(path, tree, record={"epochs": 3})
     tree = restore(path, like)
 
-The file is in the safetensors format: it holds numbers and names, and reading it runs no code.
+The file is in the safetensors format: reading it runs no code.
 Its one metadata entry is a SHA-256 of the whole file, by which damage is found, followed by a JSON
 text: the version of this layout, the caller's record, and the dtype and shape of each leaf.
 """
@@ -21,17 +21,10 @@ import numpy as np
 from funcnet._files import sync, write_whole
 from funcnet.base import PathLike, UsageError
 
-VERSION = 2
-"""The version of the layout; a file of a different version is refused."""
-
-KEY = "funcnet"
-"""The name of the metadata entry."""
-
-START = 8 + len(f'{{"__metadata__":{{"{KEY}":"')
-"""Where the SHA-256 begins in a file."""
-
-END = START + 64
-"""Where its hexadecimal digits end."""
+VERSION = 2  # of the layout; a file of a different version is refused
+KEY = "funcnet"  # the name of the metadata entry
+START = 8 + len(f'{{"__metadata__":{{"{KEY}":"')  # where the SHA-256 begins in a file, in bytes
+END = START + 64  # where its hexadecimal digits end
 
 
 def save(path: PathLike, tree: Any, *, record: Mapping[str, Any] | None = None) -> None:

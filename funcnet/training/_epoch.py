@@ -24,14 +24,9 @@ Columns = TypeVar("Columns")
 TrainEpoch: TypeAlias = jax.stages.Wrapped
 """`train_epoch(state, examples, *, batch_size) -> (state, info)`."""
 
-LONGEST = 50_000_000_000
-"""Products of a parameter and an example in one segment, at most: one or two seconds of a CPU."""
-
-STEP_COST = 100_000
-"""The cost of a step apart from its products, in the same unit."""
-
-ALIGNMENT = 64
-"""In bytes. JAX takes an array of NumPy that begins at a multiple of it without copying it."""
+LONGEST = 50_000_000_000  # products of a parameter and an example per segment: 1 or 2 s of a CPU
+STEP_COST = 100_000  # products that take as long as the rest of a step
+ALIGNMENT = 64  # bytes; JAX takes an array of NumPy that begins at a multiple without copying it
 
 
 def make_train_epoch(step: TrainStep) -> TrainEpoch:
@@ -41,21 +36,19 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
     `batch_size` does not divide the number of examples, the last step takes those that are left,
     within the same program. `info.loss` holds each step's loss.
 
-    >>> from funcnet import losses, models
     >>> import optax
+    >>> from funcnet.losses import squared_error
     >>> from funcnet.training import init_state, make_train_step
-    >>> model = models.linear(num_features=1, num_outputs=1)
-    >>> loss = lambda predictions, y: losses.squared_error(predictions[:, 0], y)
     >>> sgd = optax.sgd(0.1)
-    >>> train_epoch = make_train_epoch(make_train_step(model.apply, loss, sgd))
+    >>> train_epoch = make_train_epoch(make_train_step(lambda w, x: w * x, squared_error, sgd))
     >>> x = np.linspace(-1, 1, 50, dtype=np.float32)
-    >>> examples = Examples(inputs=x[:, None], targets=3 * x + 1)
-    >>> state = init_state(model.init(jax.random.key(0)), sgd)
+    >>> state = init_state(jnp.array(0.0), sgd)
     >>> for epoch in range(20):
     ...     order = epoch_order(seed=0, epoch=epoch, num_examples=50)
-    ...     state, info = train_epoch(state, shuffled(examples, order), batch_size=8)
-    >>> print(f"{state.params.weight.item():.3f} x + {state.params.bias.item():.3f}")
-    3.000 x + 1.000
+    ...     examples = shuffled(Examples(inputs=x, targets=3 * x), order)
+    ...     state, info = train_epoch(state, examples, batch_size=8)
+    >>> print(f"{state.params:.3f}")
+    3.000
     >>> info.loss.shape  # 6 batches of 8, and one of the 2 that are left
     (7,)
     """
@@ -89,13 +82,8 @@ def compile_segments(
 ) -> dict[int, jax.stages.Compiled]:
     """Return `train_epoch` compiled for each number of examples that a segment of an epoch has.
 
-    Args:
-      train_epoch: an epoch as `make_train_epoch` returns it.
-      state: the state, or its shapes and dtypes.
-      examples: the examples of an epoch, or their shapes and dtypes.
-      batch_size: examples per step.
-      segment: examples per segment; the last one takes what is left.
-      place: the device or sharding of the segments, as in `Task`.
+    `segment` is the number of most, and `place` their device or sharding, as in `Task`. `state` and
+    `examples`, those of an epoch, may be shapes and dtypes.
     """
     count = len(examples.targets)
     return {

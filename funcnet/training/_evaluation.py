@@ -19,13 +19,7 @@ from funcnet.training._step import Apply, Loss
 
 
 class Evaluation(NamedTuple):
-    """How well a model classifies a set of examples.
-
-    Attributes:
-      loss_sum: the sum of the losses, one per example.
-      correct: how many examples are classified correctly.
-      examples: how many examples there are.
-    """
+    """The sum of some examples' losses, how many are classified right, and how many there are."""
 
     loss_sum: Float[Array, ""]
     correct: Int[Array, ""]

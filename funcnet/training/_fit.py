@@ -28,10 +28,7 @@ class EpochInfo(NamedTuple):
     Attributes:
       epoch: its number, from 1.
       train_loss: the mean loss over its examples, each before the step that learns from it.
-      test_loss: the mean loss over the test examples, after the epoch.
-      test_accuracy: the share of the test examples classified correctly, 0 to 1.
-      test_correct: how many test examples are classified correctly.
-      test_examples: how many test examples there are.
+      test_loss, test_accuracy, test_correct, test_examples: an `Evaluation` after the epoch.
       seconds: how long the training took, evaluation apart.
       examples_per_second: training examples over seconds.
       skipped_steps: how many steps changed nothing, because their result was not finite.

@@ -25,13 +25,7 @@ ValueAndGradient = Callable[[Params, ArrayLike, ArrayLike], tuple[Array, Params]
 
 
 class TrainState(NamedTuple):
-    """The state that one step hands to the next.
-
-    Attributes:
-      params: the model's parameters.
-      opt_state: the optimiser's state.
-      step: how many steps were taken.
-    """
+    """The state that one step hands to the next; `step` counts the steps."""
 
     params: Params
     opt_state: optax.OptState
@@ -39,10 +33,9 @@ class TrainState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """The part of a step that a person wants to see; an epoch's steps lie along a leading axis.
+    """The mean loss of a step's batch, before the update; in a sweep, one value per model.
 
-    Attributes:
-      loss: the mean loss of the batch, before the update; in a sweep, one value per model.
+    An epoch's steps lie along a leading axis.
     """
 
     loss: Float[Array, "*steps"]
@@ -84,10 +77,7 @@ def mean_loss(apply: Apply, loss: Loss) -> Callable[[Params, ArrayLike, ArrayLik
 def make_train_step(apply: Apply, loss: Loss, optimizer: optax.GradientTransformation) -> TrainStep:
     """Return a compiled step of gradient descent on the mean loss of a batch.
 
-    Args:
-      apply: `apply(params, inputs) -> logits`.
-      loss: `loss(logits, targets) -> losses`, one value per example.
-      optimizer: any optax transformation, also one that takes `value`, `grad` and `value_fn`.
+    The optimiser is any optax transformation, also one that takes `value`, `grad` and `value_fn`.
 
     >>> from funcnet import losses, models
     >>> model = models.softmax_regression(num_features=2, num_classes=2)

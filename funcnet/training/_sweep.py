@@ -9,8 +9,7 @@ product, and the data are read once for all models.
 
 1. `combinations` lists the settings, one entry per model.
 2. `init_sweep` makes the models, and `make_sweep_step` their common train step.
-3. `make_task` compiles an epoch of that step, refuses more models than fit in memory, and divides
-   the models among the devices.
+3. `make_task` compiles an epoch of it for all devices, and refuses more models than fit in memory.
 4. `fit` trains the task as any other, by `train_epochs`.
 """
 
@@ -86,25 +85,14 @@ class Settings(NamedTuple):
 
 
 class SweepState(NamedTuple):
-    """The state of all models between two steps.
-
-    Attributes:
-      settings: the settings of each model, which never change.
-      models: the states of the models, stacked along a new first axis.
-    """
+    """The state of all models between two steps, stacked along a new first axis."""
 
     settings: Settings
     models: TrainState
 
 
 class SweepRow(NamedTuple):
-    """The results of one epoch; one entry per model.
-
-    Attributes:
-      train_loss: the mean loss over the epoch's examples.
-      validation_loss: the mean loss over the validation examples, after the epoch.
-      validation_accuracy: the share of them that is classified right, 0 to 1.
-    """
+    """The mean losses of an epoch and the accuracy after it, 0 to 1; one entry per model."""
 
     train_loss: Float[ArrayLike, "*models"]
     validation_loss: Float[ArrayLike, "*models"]
@@ -115,13 +103,8 @@ class SweepRow(NamedTuple):
 class SweepResult:
     """The trained models; the first axis of every array counts them, in the order of `settings`.
 
-    The losses of a model that diverged are not finite. Its accuracy means nothing: NaN logits count
-    as a prediction of the first class.
-
-    Attributes:
-      settings: the settings of each model.
-      params: the trained parameters, stacked.
-      train_loss, validation_loss, validation_accuracy: `[models, epochs]`, as in `SweepRow`.
+    Its losses and accuracies are those of each epoch's `SweepRow`. The losses of a model that
+    diverged are not finite. Its accuracy means nothing: NaN logits count as the first class.
     """
 
     settings: Settings
@@ -144,10 +127,8 @@ def combinations(
     (Array([0.1, 0.1, 0.3, 0.3], dtype=float32), Array([0, 1, 0, 1], dtype=uint32))
 
     Raises:
-      UsageError: if a list is empty, holds the same number twice, or is no list of numbers; if a
-        learning rate or a scale is not positive, an l2 is negative, or a seed is not a whole number
-        from 0 to 2³² − 1. The numbers are compared as float32: 1e-50 is not positive, and 0.3 and
-        0.30000000000000004 are the same.
+      UsageError: if a list is empty, holds a number twice or one that `AXES` does not allow, or is
+        no list of numbers. As float32, 1e-50 is not positive, and 0.3 is 0.30000000000000004.
     """
     lists = {"learning_rate": learning_rates, "l2": l2s, "scale": scales, "seed": seeds}
     axes = itertools.starmap(check_numbers, lists.items())
@@ -238,11 +219,8 @@ def make_sweep_step(model: Model, loss: Loss, optimizer: MakeOptimizer) -> Train
 def _optimizer(
     make: MakeOptimizer, setting: Settings, params: Params
 ) -> optax.GradientTransformation:
-    """Return the optimiser of one setting, which first adds the penalty's gradient `λ params`.
-
-    The settings are cast to the parameters' dtype, so that the parameters keep it.
-    """
-    dtype = jnp.result_type(*jax.tree.leaves(params))
+    """Return the optimiser of one setting, which first adds the penalty's gradient `λ params`."""
+    dtype = jnp.result_type(*jax.tree.leaves(params))  # which the parameters keep
     l2, learning_rate = setting.l2.astype(dtype), setting.learning_rate.astype(dtype)
     return optax.chain(optax.add_decayed_weights(l2), make(learning_rate))
 
@@ -276,8 +254,7 @@ def fit(
       order_seed: the random seed of the examples' order, which all models share.
 
     >>> from funcnet import data, losses, models
-    >>> digits = data.load("digits").train
-    >>> train, validation = data.split(digits, share=0.2)
+    >>> train, validation = data.split(data.load("digits").train, share=0.2)
     >>> result = fit(
     ...     models.softmax_regression(64, 10), losses.softmax_cross_entropy, train,
     ...     combinations(learning_rates=[0.003, 0.3], seeds=range(3)),
@@ -317,37 +294,34 @@ def make_task(
 ) -> tuple[Task, Progress]:
     """Return what `fit` trains, compiled, and the progress before its first step.
 
-    The arguments are those of `fit`. The progress that `train_epochs` yields has a `SweepState`,
-    losses of shape `[steps, models]`, and one `SweepRow` per epoch. The models are divided among
-    the devices of the kind that JAX computes on by default; a progress does not depend on how many
-    there are.
-
-    Raises:
-      UsageError: if `fit` would raise one. The memory is predicted: no model is made before.
+    Its arguments and errors are those of `fit`; memory is predicted before any model is made. The
+    progress that `train_epochs` yields has a `SweepState`, losses of shape `[steps, models]`, and
+    one `SweepRow` per epoch. The models are divided among the devices of the kind that JAX computes
+    on by default; a progress does not depend on how many there are.
     """
     _check_arguments(data, validation, settings, optimizer, batch_size)
     divided, whole = across_devices("models")
     if any(device.platform != "cpu" for device in divided.device_set):
         data = jax.device_put(data, whole)
     validation = jax.device_put(validation, whole)
-    programs = _compile(
+    steps, evaluation = _compile(
         model, loss, optimizer, settings, data, validation, batch_size, divided, whole
     )
     count = len(settings.seed)
 
     def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
-        state, info = programs.train[len(examples.targets)](_divide(state, divided), examples)
+        state, info = steps[len(examples.targets)](_divide(state, divided), examples)
         return _first(state, count), StepInfo(loss=info.loss[:, :count])
 
     def observe(progress: Progress) -> SweepRow:
         params = _divide(progress.state.models.params, divided)
-        evaluation = _first(programs.evaluate(params, validation), count)
+        loss_sum, correct, examples = _first(evaluation(params, validation), count)
         sizes = np.diff([*range(0, task.num_examples, batch_size), task.num_examples])
         weights = jnp.array(sizes, progress.losses.dtype)
         row = SweepRow(
             train_loss=jnp.average(progress.losses, axis=0, weights=weights),
-            validation_loss=evaluation.loss_sum / evaluation.examples,
-            validation_accuracy=evaluation.correct / evaluation.examples,
+            validation_loss=loss_sum / examples,
+            validation_accuracy=correct / examples,
         )
         return jax.tree.map(np.asarray, row)
 
@@ -357,7 +331,7 @@ def make_task(
         examples=data,
         batch_size=batch_size,
         seed=order_seed,
-        segment=max(programs.train),
+        segment=max(steps),
         place=whole,
     )
     return task, begin(init_sweep(model, settings, optimizer), count)
@@ -387,14 +361,6 @@ def _check_arguments(
         )
 
 
-class _Programs(NamedTuple):
-    """The compiled programs of a number of models: the train steps by the number of examples."""
-
-    train: dict[int, jax.stages.Compiled]
-    evaluate: jax.stages.Compiled
-    num_bytes: int
-
-
 def _compile(
     model: Model,
     loss: Loss,
@@ -405,8 +371,8 @@ def _compile(
     batch_size: int,
     divided: NamedSharding,
     whole: NamedSharding,
-) -> _Programs:
-    """Compile the programs of all models, or say how many of the models fit in memory."""
+) -> tuple[dict[int, jax.stages.Compiled], jax.stages.Compiled]:
+    """Compile the steps, by a segment's size, and the evaluation, if the models fit in memory."""
     first: SweepState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
     train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
     evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
@@ -414,7 +380,7 @@ def _compile(
     device, count = min(divided.device_set, key=lambda device: device.id), len(settings.seed)
     sharing = divided.num_devices if device.platform == "cpu" else 1  # devices in this memory
 
-    def compile_models(num_models: int) -> _Programs:
+    def compile_models(num_models: int) -> tuple[Any, Any, int]:
         segment = segment_size(
             num_examples=len(data.targets),
             batch_size=batch_size,
@@ -430,18 +396,17 @@ def _compile(
             s.argument_size_in_bytes + s.output_size_in_bytes + s.temp_size_in_bytes for s in stats
         )
         num_bytes += sum(a[:segment].nbytes for a in data)  # put in place during the steps before
-        return _Programs(train=train, evaluate=evaluation, num_bytes=sharing * num_bytes)
+        return train, evaluation, sharing * num_bytes
 
-    programs, memory = compile_models(count), int(MEMORY_SHARE * free_memory(device))
-    if programs.num_bytes <= memory:
-        return programs
-    fitting = bisect.bisect_right(
-        range(1, count), memory, key=lambda size: compile_models(size).num_bytes
-    )
+    train, evaluation, num_bytes = compile_models(count)
+    memory = int(MEMORY_SHARE * free_memory(device))
+    if num_bytes <= memory:
+        return train, evaluation
+    fitting = bisect.bisect_right(range(1, count), memory, key=lambda n: compile_models(n)[-1])
     expected = f"at most {fitting:,} models" if fitting else "a smaller model"
     raise UsageError(
         f"settings: expected {expected}, as a sweep may take {memory:,} bytes of memory; "
-        f"got {count:,} models, which need {programs.num_bytes:,}. "
+        f"got {count:,} models, which need {num_bytes:,}. "
         f"Try {'fewer settings' if fitting else 'fewer hidden units'} or a smaller batch."
     )
 
