@@ -1,8 +1,5 @@
 """An epoch: its steps as one compiled scan, and the order of its examples.
 
-    order = epoch_order(seed=0, epoch=3, num_examples=60_000)
-    state, info = train_epoch(state, shuffled(examples, order), batch_size=128)
-
 A long epoch is cut into segments, between which a run can be saved and stopped.
 """
 

@@ -1,7 +1,5 @@
 """An evaluation: counts and sums over examples, never means of means.
 
-    evaluate(apply, loss, params, examples).accuracy
-
 A mean of means is not the mean: parts are summed, and the sum is divided once, at the end.
 """
 

@@ -144,15 +144,14 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
     """
     (expected, kind, is_right), name = AXES[setting], name or f"{setting}s"
     dtype, given = np.dtype(jnp.result_type(kind)), _as_list(name, values)
-    limits: Any = np.iinfo(dtype) if dtype.kind == "u" else np.finfo(dtype)
+    is_whole = dtype.kind == "u"
+    limits: Any = np.iinfo(dtype) if is_whole else np.finfo(dtype)
     for number in given:
         fits = float(limits.min) <= number <= float(limits.max)
-        if not fits or not is_right(dtype.type(number)) or (dtype.kind == "u" and number % 1):
+        if not fits or (is_whole and number % 1) or not is_right(dtype.type(number)):
             raise UsageError(
                 f"{name}: expected numbers that are {expected}, as {dtype}; got {number!r}."
             )
-    if not given:
-        raise UsageError(f"{name}: expected one number or more; got none.")
     column = np.array(given, dtype)
     (value, count), *_ = Counter(column).most_common(1)
     if count > 1:
@@ -163,10 +162,12 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
 
 
 def _as_list(name: str, values: Any) -> list[Any]:
-    """Return the entries of a list or an array as numbers of Python."""
+    """Return the entries of a list or an array, one or more, as numbers of Python."""
     if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         raise UsageError(f"{name}: expected a list of numbers; got {values!r}. Try [{values!r}].")
     entries = [v.item() if getattr(v, "shape", None) == () else v for v in values]
+    if not entries:
+        raise UsageError(f"{name}: expected one number or more; got none.")
     for entry in entries:
         if isinstance(entry, bool) or not isinstance(entry, numbers.Real):
             raise UsageError(f"{name}: expected real numbers; got {entry!r}.")
