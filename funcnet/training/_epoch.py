@@ -79,8 +79,8 @@ def compile_segments(
 ) -> dict[int, jax.stages.Compiled]:
     """Return `train_epoch` compiled for each number of examples that a segment of an epoch has.
 
-    `segment` is the number of most, and `place` their device or sharding, as in `Task`. `state` and
-    `examples`, those of an epoch, may be shapes and dtypes.
+    A segment has `segment` examples, and the last one those that are left; `place` is its device or
+    sharding, as in `Task`. `state`, and the `examples` of the epoch, may be shapes and dtypes.
     """
     count = len(examples.targets)
     return {

@@ -28,7 +28,7 @@ class EpochInfo(NamedTuple):
     Attributes:
       epoch: its number, from 1.
       train_loss: the mean loss over its examples, each before the step that learns from it.
-      test_loss, test_accuracy, test_correct, test_examples: an `Evaluation` after the epoch.
+      test_loss, test_accuracy, test_correct, test_examples: `Evaluation`'s, after the epoch.
       seconds: how long the training took, evaluation apart.
       examples_per_second: training examples over seconds.
       skipped_steps: how many steps changed nothing, because their result was not finite.

@@ -124,9 +124,9 @@ def make_gradient_step(
 
 
 def skip_nonfinite(step: TrainStep) -> TrainStep:
-    """Return a step that changes nothing if its result is not finite.
+    """Return a step that changes nothing if its result is not finite, by `is_finite_step`.
 
-    That is as `is_finite_step` sees it. A skipped step is counted in `state.step`; its loss is NaN.
+    A skipped step is counted in `state.step`, and its loss is NaN.
 
     >>> from funcnet.losses import squared_error
     >>> sgd = optax.sgd(1.0)
