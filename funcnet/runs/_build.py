@@ -160,12 +160,9 @@ def build(setup: Setup) -> Training:
     sizes = {"batch_size": config.batch_size, "num_examples": len(train.targets)}
     segment = segment_size(num_params=num_params(params), **sizes)
     clock = time.perf_counter()
+    train_epoch = make_train_epoch(build_step(setup))
     steps = compile_segments(
-        make_train_epoch(build_step(setup)),
-        begun.state,
-        train,
-        batch_size=config.batch_size,
-        segment=segment,
+        train_epoch, begun.state, train, batch_size=config.batch_size, segment=segment
     )
     test = jax.device_put(setup.dataset.test)
     evaluation = evaluate.lower(setup.model.apply, setup.loss, params, test).compile()
@@ -175,7 +172,7 @@ def build(setup: Setup) -> Training:
 
     compile_seconds = time.perf_counter() - clock
     task = Task(
-        train=steps,
+        train=lambda state, some: steps[len(some.targets)](state, some),
         observe=observe,
         examples=train if setup.device.platform == "cpu" else jax.device_put(train),
         batch_size=config.batch_size,

@@ -1,17 +1,12 @@
 """A pytree in one file: what a training goes on from after it was stopped.
 
-    save(path, tree, record={"epochs": 3})
-    tree = restore(path, like)
-
-The file is in the safetensors format: it holds numbers and names, and reading it runs no code.
-Its one metadata entry is a SHA-256 of the whole file, followed by a JSON text: the version of this
-layout, the caller's record, and the dtype and shape of each leaf. So a flipped bit, or a file that
-was cut short, is found before anything is believed.
+The file is in the safetensors format: reading it runs no code.
+Its one metadata entry is a SHA-256 of the whole file, by which damage is found, followed by a JSON
+text: the version of this layout, the caller's record, and the dtype and shape of each leaf.
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,23 +18,10 @@ import numpy as np
 from funcnet._files import sync, write_whole
 from funcnet.base import PathLike, UsageError
 
-VERSION = 2
-"""The version of the layout; a file of a different version is refused."""
-
-KEY = "funcnet"
-"""The name of the metadata entry."""
-
-DIGITS = 64
-"""How many hexadecimal digits a SHA-256 has."""
-
-HEAD = re.compile(rb'.{8}\{"__metadata__":\{"%s":"' % KEY.encode(), re.DOTALL)
-"""The bytes of a file in front of its SHA-256."""
-
-PLAIN = frozenset(
-    ["bool", "float16", "float32", "float64", "complex64"]
-    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-)
-"""The dtypes that every reader of safetensors knows; an array of a different one lies as bytes."""
+VERSION = 2  # of the layout; a file of a different version is refused
+KEY = "funcnet"  # the name of the metadata entry
+START = 8 + len(f'{{"__metadata__":{{"{KEY}":"')  # where the SHA-256 begins in a file, in bytes
+END = START + 64  # where its hexadecimal digits end
 
 
 def save(path: PathLike, tree: Any, *, record: Mapping[str, Any] | None = None) -> None:
@@ -63,19 +45,12 @@ def save(path: PathLike, tree: Any, *, record: Mapping[str, Any] | None = None) 
     from safetensors.numpy import save as as_safetensors
 
     path, leaves = Path(path), _by_path(tree)
-    for name, leaf in leaves.items():
-        if not _is_key(leaf) and np.asarray(leaf).dtype.kind in "OSUMm":
-            raise UsageError(
-                f"{name or 'tree'}: expected an array of numbers; got {type(leaf).__name__}."
-            )
+    arrays = {name: _as_plain(name, leaf) for name, leaf in leaves.items()}
     forms = {name: _form(leaf) for name, leaf in leaves.items()}
     head = json.dumps({"version": VERSION, "record": record or {}, "leaves": forms})
-    arrays = {name: _as_plain(leaf) for name, leaf in leaves.items()}
-    content = as_safetensors(arrays, metadata={KEY: "0" * DIGITS + head})
-    start = _start_of_digest(content)
-    sealed = content[:start] + _digest(content, start) + content[start + DIGITS :]
+    content = as_safetensors(arrays, metadata={KEY: "0" * (END - START) + head})
     try:
-        write_whole(path, sealed)
+        write_whole(path, content[:START] + _digest(content) + content[END:])
         sync(path.parent)
     except OSError as error:
         raise OSError(
@@ -101,17 +76,18 @@ def restore(path: PathLike, like: Any) -> Any:
     from safetensors import deserialize
 
     content, head = _read(Path(path))
-    stored, wanted = head["leaves"], _by_path(like)
-    for name in [*wanted, *(name for name in stored if name not in wanted)]:
-        expected = _form(wanted[name]) if name in wanted else None
-        if expected != stored.get(name):
+    leaves, stored = _by_path(like), head["leaves"]
+    expected = {name: _form(leaf) for name, leaf in leaves.items()}
+    for name in expected | stored:
+        wanted, got = (forms.get(name, "nothing") for forms in (expected, stored))
+        if wanted != got:
             raise UsageError(
-                f"{path}: expected the leaf {name or 'of the tree'} to be {_words(expected)}; "
-                f"got {_words(stored.get(name))}. Is it of a different model or optimiser?"
+                f"{path}: expected the leaf {name or 'of the tree'} to be {wanted}; got {got}. "
+                "Is it of a different model or optimiser?"
             )
     data = {name: spec["data"] for name, spec in deserialize(content)}
-    leaves = [_as_leaf(data[name], leaf) for name, leaf in wanted.items()]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    restored = [_as_leaf(data[name], leaf) for name, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), restored)
 
 
 def read_record(path: PathLike) -> dict[str, Any]:
@@ -125,13 +101,8 @@ def read_record(path: PathLike) -> dict[str, Any]:
 
 
 def verify(path: PathLike) -> None:
-    """Look at every byte of a checkpoint.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      UsageError: the file is damaged, or has a different version.
-    """
-    _ = _read(Path(path))
+    """Look at every byte of a checkpoint, and raise as `read_record` does."""
+    _ = read_record(path)
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -145,14 +116,13 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
         content = path.read_bytes()
     except OSError as error:
         raise FileNotFoundError(f"{path}: expected a checkpoint; got: {error.strerror}.") from error
-    start = _start_of_digest(content)
-    if not start or content[start : start + DIGITS] != _digest(content, start):
+    if content[START:END] != _digest(content):
         raise UsageError(
             f"{path}: expected a checkpoint with the bytes that were written; got different ones. "
             "It is damaged."
         )
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    head = json.loads(header["__metadata__"][KEY][DIGITS:])
+    head = json.loads(header["__metadata__"][KEY][END - START :])
     if head["version"] != VERSION:
         raise UsageError(
             f"{path}: expected a checkpoint of version {VERSION}; got {head['version']}. "
@@ -161,58 +131,52 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     return content, head
 
 
-def _start_of_digest(content: bytes) -> int:
-    """Return where the SHA-256 of a file begins; 0 where the file has none."""
-    head = HEAD.match(content)
-    return head.end() if head else 0
-
-
-def _digest(content: bytes, start: int) -> bytes:
+def _digest(content: bytes) -> bytes:
     """Return the SHA-256 of all bytes but its own."""
-    digest = hashlib.sha256(content[:start])
-    digest.update(memoryview(content)[start + DIGITS :])
+    digest = hashlib.sha256(content[:START])
+    digest.update(memoryview(content)[END:])
     return digest.hexdigest().encode()
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
     """Return the leaves by their paths, which differ for `{"a": {"b": 1}}` and `{"a.b": 1}`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _as_array(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) else np.asarray(leaf)
 
 
 def _is_key(leaf: Any) -> bool:
-    is_array = isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
-    return is_array and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(_as_array(leaf).dtype, jax.dtypes.prng_key)
 
 
-def _as_plain(leaf: Any) -> np.ndarray:
-    """Return an array that safetensors can write; one of an unusual dtype as its bytes."""
+def _form(leaf: Any) -> str:
+    """Return the dtype and shape of a leaf, as `float32[2, 3]`; a random key's is `key<fry>[]`."""
+    array = _as_array(leaf)
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def _as_plain(name: str, leaf: Any) -> np.ndarray:
+    """Return an array of a dtype that every reader of safetensors knows; of others the bytes."""
     array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
-    is_plain = array.dtype.name in PLAIN and array.dtype.isnative
+    dtype = array.dtype
+    if dtype.kind in "OSUMm":
+        raise UsageError(
+            f"{name or 'tree'}: expected an array of numbers; got {type(leaf).__name__}."
+        )
+    is_plain = dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.isnative
     return array if is_plain else np.frombuffer(array.tobytes(), np.uint8)
-
-
-def _form(leaf: Any) -> list[Any]:
-    """Return a leaf's dtype and shape; the dtype of a random key is `key<fry>`."""
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        leaf = np.asarray(leaf)
-    return [str(leaf.dtype), list(leaf.shape)]
-
-
-def _words(form: list[Any] | None) -> str:
-    return "nothing" if form is None else f"{form[0]}{form[1]}"
 
 
 def _as_leaf(data: bytearray, like: Any) -> Any:
     """Return the data as the kind of leaf that `like` is."""
-    if _is_key(like):
-        form = jax.eval_shape(jax.random.key_data, like)
-        bits = np.frombuffer(data, form.dtype).reshape(form.shape)
-        return jax.random.wrap_key_data(jnp.asarray(bits), impl=str(jax.random.key_impl(like)))
-    form = like if isinstance(like, jax.Array | jax.ShapeDtypeStruct) else np.asarray(like)
+    form = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else _as_array(like)
     array = np.frombuffer(data, form.dtype).reshape(form.shape)
+    if _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=str(jax.random.key_impl(like)))
     if isinstance(like, np.ndarray):
         return array
     if isinstance(like, np.generic):
         return array[()]
-    return array.item() if isinstance(like, bool | int | float | complex) else jnp.asarray(array)
+    return array.item() if isinstance(like, int | float | complex) else jnp.asarray(array)

@@ -1,14 +1,10 @@
 """An epoch: its steps as one compiled scan, and the order of its examples.
 
-    order = epoch_order(seed=0, epoch=3, num_examples=60_000)
-    state, info = train_epoch(state, shuffled(examples, order), batch_size=128)
-
-A long epoch is cut into segments, so that a run can be saved and stopped within it.
+A long epoch is cut into segments, between which a run can be saved and stopped.
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,46 +15,37 @@ from jaxtyping import Array, Int
 from funcnet.base import Examples, UsageError
 from funcnet.training._step import State, StepInfo, TrainStep
 
+Columns = TypeVar("Columns")
+"""A pytree of arrays whose first axes are equally long."""
+
 TrainEpoch: TypeAlias = jax.stages.Wrapped
 """`train_epoch(state, examples, *, batch_size) -> (state, info)`."""
 
-LONGEST = 50_000_000_000
-"""Products of a parameter and an example in one segment, at most: one or two seconds of a CPU."""
-
-STEP_COST = 100_000
-"""The cost of a step apart from its products, in the same unit."""
-
-ALIGNMENT = 64
-"""In bytes. JAX takes an array of NumPy that begins at a multiple of it without copying it."""
+LONGEST = 50_000_000_000  # products of a parameter and an example per segment: 1 or 2 s of a CPU
+STEP_COST = 100_000  # products that take as long as the rest of a step
+ALIGNMENT = 64  # bytes; JAX takes an array of NumPy that begins at a multiple without copying it
 
 
 def make_train_epoch(step: TrainStep) -> TrainEpoch:
     """Return an epoch as one compiled program, over examples in the order in which they lie.
 
-    Args:
-      step: a step as `make_train_step` returns it.
+    One step learns from the first `batch_size` examples, one from the next, and so on. If
+    `batch_size` does not divide the number of examples, the last step takes those that are left,
+    within the same program. `info.loss` holds each step's loss.
 
-    Returns:
-      `train_epoch(state, examples, *, batch_size) -> (state, info)`: one step on the first
-      `batch_size` examples, one on the next, and so on. If `batch_size` does not divide the number
-      of examples, the last step takes the examples that are left, within the same program.
-      `info.loss` holds each step's loss.
-
-    >>> from funcnet import losses, models
     >>> import optax
+    >>> from funcnet.losses import squared_error
     >>> from funcnet.training import init_state, make_train_step
-    >>> model = models.linear(num_features=1, num_outputs=1)
-    >>> loss = lambda predictions, y: losses.squared_error(predictions[:, 0], y)
     >>> sgd = optax.sgd(0.1)
-    >>> train_epoch = make_train_epoch(make_train_step(model.apply, loss, sgd))
+    >>> train_epoch = make_train_epoch(make_train_step(lambda w, x: w * x, squared_error, sgd))
     >>> x = np.linspace(-1, 1, 50, dtype=np.float32)
-    >>> examples = Examples(inputs=x[:, None], targets=3 * x + 1)
-    >>> state = init_state(model.init(jax.random.key(0)), sgd)
+    >>> state = init_state(jnp.array(0.0), sgd)
     >>> for epoch in range(20):
     ...     order = epoch_order(seed=0, epoch=epoch, num_examples=50)
-    ...     state, info = train_epoch(state, shuffled(examples, order), batch_size=8)
-    >>> print(f"{state.params.weight.item():.3f} x + {state.params.bias.item():.3f}")
-    3.000 x + 1.000
+    ...     examples = shuffled(Examples(inputs=x, targets=3 * x), order)
+    ...     state, info = train_epoch(state, examples, batch_size=8)
+    >>> print(f"{state.params:.3f}")
+    3.000
     >>> info.loss.shape  # 6 batches of 8, and one of the 2 that are left
     (7,)
     """
@@ -82,32 +69,40 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
 
 
 def compile_segments(
-    train_epoch: TrainEpoch, state: State, examples: Examples, *, batch_size: int, segment: int
-) -> Callable[[State, Examples], tuple[State, StepInfo]]:
-    """Compile `Task.train` ahead of its first call: for whole segments, and for a shorter last one.
+    train_epoch: TrainEpoch,
+    state: State,
+    examples: Examples,
+    *,
+    batch_size: int,
+    segment: int,
+    place: Any = None,
+) -> dict[int, jax.stages.Compiled]:
+    """Return `train_epoch` compiled for each number of examples that a segment of an epoch has.
 
-    Args:
-      train_epoch: an epoch as `make_train_epoch` returns it.
-      state: the state, or its shapes and dtypes.
-      examples: the examples of an epoch, or their shapes and dtypes.
-      batch_size: examples per step.
-      segment: examples per segment.
+    A segment has `segment` examples, and the last one those that are left; `place` is its device or
+    sharding, as in `Task`. `state`, and the `examples` of the epoch, may be shapes and dtypes.
     """
     count = len(examples.targets)
-    compiled = {
+    return {
         size: train_epoch.lower(
-            state, jax.tree.map(lambda a, size=size: a[:size], examples), batch_size=batch_size
+            state, with_length(examples, size, place), batch_size=batch_size
         ).compile()
         for size in {min(segment, count), count % segment} - {0}
     }
-    return lambda state, examples: compiled[len(examples.targets)](state, examples)
+
+
+def with_length(arrays: Columns, length: int, place: Any) -> Columns:
+    """Return the shapes of arrays whose first axis has a new length, on some devices."""
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((length, *a.shape[1:]), a.dtype, sharding=place), arrays
+    )
 
 
 def segment_size(*, num_examples: int, batch_size: int, num_params: int) -> int:
     """Return how many examples one call learns from: all, or an equal share of a long epoch.
 
-    A run can be stopped and saved between two calls. The size is a function of the arguments alone,
-    so a run that was interrupted makes the same calls as one that was not.
+    It is a function of the arguments alone: a run that was interrupted makes the same calls as one
+    that was not.
 
     >>> segment_size(num_examples=60_000, batch_size=128, num_params=101_770)  # MNIST, an mlp
     60032
@@ -123,28 +118,25 @@ def segment_size(*, num_examples: int, batch_size: int, num_params: int) -> int:
 def epoch_order(*, seed: int, epoch: int, num_examples: int) -> Int[np.ndarray, "examples"]:
     """Return the order of the examples in an epoch: a permutation.
 
-    It is a function of the arguments alone, and it is drawn on the host: `jax.random.permutation`
-    sorts, which takes a CPU as long for 60,000 examples as half an epoch of softmax regression.
+    It is drawn on the host: `jax.random.permutation` sorts, which takes a CPU as long for 60,000
+    examples as half an epoch of softmax regression.
 
     >>> epoch_order(seed=0, epoch=1, num_examples=5)
     array([1, 4, 3, 0, 2], dtype=int32)
     """
-    generator = np.random.default_rng([seed, epoch])
-    return generator.permutation(num_examples).astype(np.int32)
+    return np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int32)
 
 
 def shuffled(examples: Examples, order: Int[ArrayLike, "order"]) -> Examples:
     """Return `examples[order]`: arrays of NumPy on the host, arrays of JAX on their device.
 
-    A loop can put the next epoch's examples in order while the device works on the last ones. A CPU
-    is slow at gathering scattered rows within each compiled step; NumPy copies whole rows.
+    A CPU is slow at gathering scattered rows within each compiled step; NumPy copies whole rows.
 
     >>> shuffled(Examples(inputs=np.eye(2), targets=np.array([3, 4])), np.array([1, 0])).targets
     array([4, 3])
 
     Raises:
-      UsageError: there are no examples, there are not as many inputs as targets, or the order names
-        an example that does not exist.
+      UsageError: `check_examples` refuses the examples, or the order names one that is not there.
     """
     check_examples(examples)
     count, indices = len(examples.targets), np.asarray(order)
@@ -169,16 +161,12 @@ def _take(array: np.ndarray, rows: Int[np.ndarray, "rows"]) -> np.ndarray:
 
 
 def check_examples(examples: Examples, batch_size: int = 1, *, name: str = "examples") -> None:
-    """Refuse examples that no model can learn from in batches of this size.
+    """Raise a `UsageError` about examples that no model can learn from in batches of this size.
 
     >>> check_examples(Examples(inputs=np.eye(3), targets=np.zeros(2)))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     funcnet.UsageError: examples: expected one target per input, and some; got 3 ...
-
-    Raises:
-      UsageError: there are none, there are not as many inputs as targets, or the size is not
-        positive.
     """
     num_inputs, num_targets = len(examples.inputs), len(examples.targets)
     if num_inputs != num_targets or not num_inputs:

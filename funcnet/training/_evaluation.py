@@ -1,9 +1,6 @@
 """An evaluation: counts and sums over examples, never means of means.
 
-    evaluate(apply, loss, params, examples).accuracy
-
-A count over a data set is the sum of the counts over its parts, however it is cut; a mean of means
-is not the mean. So parts are summed, and the sum is divided once, at the end.
+A mean of means is not the mean: parts are summed, and the sum is divided once, at the end.
 """
 
 import functools
@@ -20,13 +17,7 @@ from funcnet.training._step import Apply, Loss
 
 
 class Evaluation(NamedTuple):
-    """How well a model classifies a set of examples.
-
-    Attributes:
-      loss_sum: the sum of the losses, one per example.
-      correct: how many examples are classified correctly.
-      examples: how many examples there are.
-    """
+    """The sum of some examples' losses, how many are classified right, and how many there are."""
 
     loss_sum: Float[Array, ""]
     correct: Int[Array, ""]
@@ -85,8 +76,6 @@ def is_correct(
 
     >>> is_correct(jnp.array([[0.1, 3.0], [2.0, 0.0]]), jnp.array([1, 1]))
     Array([ True, False], dtype=bool)
-    >>> is_correct(jnp.array([-0.2, 0.7]), jnp.array([1, 1]))
-    Array([False,  True], dtype=bool)
     """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     predicted = z > 0 if z.ndim == y.ndim else jnp.argmax(z, axis=-1)

@@ -3,8 +3,8 @@
     for progress, info in train_epochs(task, begin(state), epochs=10):
         ...  # look, save, stop
 
-The rest of a training depends on its `Progress` alone. Whoever keeps one can train on from it, on a
-CPU to the same bits.
+The rest of a training depends on its `Progress` alone: on a CPU it goes on from one to the same
+bits.
 """
 
 import dataclasses
@@ -28,10 +28,7 @@ class EpochInfo(NamedTuple):
     Attributes:
       epoch: its number, from 1.
       train_loss: the mean loss over its examples, each before the step that learns from it.
-      test_loss: the mean loss over the test examples, after the epoch.
-      test_accuracy: the share of the test examples classified correctly, 0 to 1.
-      test_correct: how many test examples are classified correctly.
-      test_examples: how many test examples there are.
+      test_loss, test_accuracy, test_correct, test_examples: `Evaluation`'s, after the epoch.
       seconds: how long the training took, evaluation apart.
       examples_per_second: training examples over seconds.
       skipped_steps: how many steps changed nothing, because their result was not finite.
@@ -118,9 +115,6 @@ def train_epochs(
 ) -> Iterator[tuple[Progress, StepInfo]]:
     """Train up to an epoch; yield the progress after each segment, and the losses of its steps.
 
-    A segment is a whole epoch, or a share of a long one. Between two segments the caller can look,
-    save, and stop. The next segment is put in order while the device works on this one.
-
     Args:
       task: the training.
       progress: where to begin: `begin(state)`, or where an earlier training stopped.
@@ -130,10 +124,8 @@ def train_epochs(
     >>> def train(state, examples):  # halves the parameter, and calls it the loss
     ...     return state / 2, StepInfo(loss=state[None])
     >>> task = Task(
-    ...     train=train,
-    ...     observe=lambda progress: progress.losses.item(),
-    ...     examples=Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2)),
-    ...     batch_size=2, seed=0, segment=2,
+    ...     train=train, observe=lambda progress: progress.losses.item(), batch_size=2, segment=2,
+    ...     examples=Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2)), seed=0,
     ... )
     >>> for progress, info in train_epochs(task, begin(jnp.array(4.0)), epochs=2):
     ...     print(progress.epoch, progress.rows)
@@ -161,7 +153,7 @@ def train_epochs(
 
 
 def _segments(task: Task, progress: Progress, epochs: int) -> Iterator[tuple[Examples, bool]]:
-    """Yield the examples that are left, each epoch in its order, and if they end the epoch."""
+    """Yield each segment that is left, and if it ends its epoch."""
     first = len(progress.losses) * task.batch_size
     for epoch in range(progress.epoch, epochs):
         order = epoch_order(seed=task.seed, epoch=epoch, num_examples=task.num_examples)
@@ -175,10 +167,7 @@ def _segments(task: Task, progress: Progress, epochs: int) -> Iterator[tuple[Exa
 def epoch_info(
     progress: Progress, test: Evaluation, *, num_examples: int, batch_size: int
 ) -> EpochInfo:
-    """Return the row of an epoch, from the losses of its steps and an evaluation after it.
-
-    Skipped steps, whose loss is NaN, are not part of the mean.
-    """
+    """Return the row of an epoch; skipped steps, whose loss is NaN, are not part of the mean."""
     sizes = np.diff([*range(0, num_examples, batch_size), num_examples])
     taken = ~np.isnan(progress.losses)
     mean = np.average(progress.losses[taken], weights=sizes[taken]) if taken.any() else math.nan

@@ -1,7 +1,5 @@
 """A train step: a pure function from a state and a batch to the next state.
 
-    train_step(state, batch) -> (state, info)
-
 No model, data set or device is known here: `apply`, a loss and arrays are arguments.
 """
 
@@ -27,13 +25,7 @@ ValueAndGradient = Callable[[Params, ArrayLike, ArrayLike], tuple[Array, Params]
 
 
 class TrainState(NamedTuple):
-    """The state that one step hands to the next.
-
-    Attributes:
-      params: the model's parameters.
-      opt_state: the optimiser's state.
-      step: how many steps were taken.
-    """
+    """The state that one step hands to the next; `step` counts the steps."""
 
     params: Params
     opt_state: optax.OptState
@@ -41,10 +33,9 @@ class TrainState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """The part of a step that a person wants to see; an epoch's steps lie along a leading axis.
+    """The mean loss of a step's batch, before the update; in a sweep, one value per model.
 
-    Attributes:
-      loss: the mean loss of the batch, before the update; in a sweep, one value per model.
+    An epoch's steps lie along a leading axis.
     """
 
     loss: Float[Array, "*steps"]
@@ -69,9 +60,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
 
 
 def mean_loss(apply: Apply, loss: Loss) -> Callable[[Params, ArrayLike, ArrayLike], Array]:
-    """Return the cost as a function of the parameters, `(1/m) Σᵢ loss(apply(params, xᵢ), yᵢ)`.
-
-    Here m is the number of examples in the batch, and xᵢ and yᵢ are example i's input and target.
+    """Return the cost of m examples (xᵢ, yᵢ): `params, x, y ↦ 1/m Σᵢ loss(apply(params, xᵢ), yᵢ)`.
 
     >>> from funcnet.losses import squared_error
     >>> cost = mean_loss(lambda w, x: w * x, squared_error)
@@ -88,13 +77,7 @@ def mean_loss(apply: Apply, loss: Loss) -> Callable[[Params, ArrayLike, ArrayLik
 def make_train_step(apply: Apply, loss: Loss, optimizer: optax.GradientTransformation) -> TrainStep:
     """Return a compiled step of gradient descent on the mean loss of a batch.
 
-    Args:
-      apply: `apply(params, inputs) -> logits`.
-      loss: `loss(logits, targets) -> losses`, one value per example.
-      optimizer: any optax transformation, also one that takes `value`, `grad` and `value_fn`.
-
-    Returns:
-      `step(state, batch) -> (state, info)`.
+    The optimiser is any optax transformation, also one that takes `value`, `grad` and `value_fn`.
 
     >>> from funcnet import losses, models
     >>> model = models.softmax_regression(num_features=2, num_classes=2)
@@ -114,10 +97,6 @@ def make_gradient_step(
     value_and_gradient: ValueAndGradient, optimizer: optax.GradientTransformation
 ) -> TrainStep:
     """Return the step of `make_train_step` for a given gradient, such as one derived by hand.
-
-    Args:
-      value_and_gradient: `(params, inputs, targets) -> (loss, gradient)`.
-      optimizer: any optax transformation, also one that takes `value`, `grad` and `value_fn`.
 
     >>> def value_and_gradient(w, x, y):
     ...     return jnp.square(w * x - y).mean(), (2 * (w * x - y) * x).mean()
@@ -145,10 +124,9 @@ def make_gradient_step(
 
 
 def skip_nonfinite(step: TrainStep) -> TrainStep:
-    """Return a step that changes nothing if its result is not finite.
+    """Return a step that changes nothing if its result is not finite, by `is_finite_step`.
 
-    It looks at the loss, the new parameters and the optimiser's new state. A skipped step is
-    counted in `state.step`, and its loss is NaN.
+    A skipped step is counted in `state.step`, and its loss is NaN.
 
     >>> from funcnet.losses import squared_error
     >>> sgd = optax.sgd(1.0)
@@ -164,8 +142,7 @@ def skip_nonfinite(step: TrainStep) -> TrainStep:
         after, info = step(state, batch)
         good = is_finite_step(info.loss, after)
         kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
-        loss = jnp.where(good, info.loss, jnp.nan)
-        return kept._replace(step=after.step), StepInfo(loss=loss)
+        return kept._replace(step=after.step), StepInfo(loss=jnp.where(good, info.loss, jnp.nan))
 
     return guarded
 

@@ -9,8 +9,7 @@ product, and the data are read once for all models.
 
 1. `combinations` lists the settings, one entry per model.
 2. `init_sweep` makes the models, and `make_sweep_step` their common train step.
-3. `make_task` compiles an epoch of that step, refuses more models than fit in memory, and divides
-   the models among the devices.
+3. `make_task` compiles an epoch of it for all devices, and refuses more models than fit in memory.
 4. `fit` trains the task as any other, by `train_epochs`.
 """
 
@@ -21,7 +20,7 @@ import itertools
 import numbers
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +33,12 @@ from jaxtyping import Array, Float, UInt32
 from funcnet.base import Examples, Model, Params, UsageError, num_params
 from funcnet.devices import across_devices, free_memory
 from funcnet.training._epoch import (
-    TrainEpoch,
+    Columns,
     check_examples,
+    compile_segments,
     make_train_epoch,
     segment_size,
+    with_length,
 )
 from funcnet.training._evaluation import evaluate
 from funcnet.training._fit import Progress, Task, begin, train_epochs
@@ -49,9 +50,6 @@ from funcnet.training._step import (
     init_state,
     make_train_step,
 )
-
-Columns = TypeVar("Columns")
-"""A pytree of arrays whose first axes are equally long."""
 
 Numbers: TypeAlias = Iterable[ArrayLike]
 """A list, a range or an array of numbers of Python, NumPy or JAX."""
@@ -87,25 +85,14 @@ class Settings(NamedTuple):
 
 
 class SweepState(NamedTuple):
-    """The state of all models between two steps.
-
-    Attributes:
-      settings: the settings of each model, which never change.
-      models: the states of the models, stacked along a new first axis.
-    """
+    """The state of all models between two steps, stacked along a new first axis."""
 
     settings: Settings
     models: TrainState
 
 
 class SweepRow(NamedTuple):
-    """The results of one epoch; one entry per model.
-
-    Attributes:
-      train_loss: the mean loss over the epoch's examples.
-      validation_loss: the mean loss over the validation examples, after the epoch.
-      validation_accuracy: the share of them that is classified right, 0 to 1.
-    """
+    """The mean losses of an epoch and the accuracy after it, 0 to 1; one entry per model."""
 
     train_loss: Float[ArrayLike, "*models"]
     validation_loss: Float[ArrayLike, "*models"]
@@ -116,13 +103,8 @@ class SweepRow(NamedTuple):
 class SweepResult:
     """The trained models; the first axis of every array counts them, in the order of `settings`.
 
-    The losses of a model that diverged are not finite. Its accuracy means nothing: NaN logits count
-    as a prediction of the first class.
-
-    Attributes:
-      settings: the settings of each model.
-      params: the trained parameters, stacked.
-      train_loss, validation_loss, validation_accuracy: `[models, epochs]`, as in `SweepRow`.
+    Its losses and accuracies are those of each epoch's `SweepRow`. The losses of a model that
+    diverged are not finite. Its accuracy means nothing: NaN logits count as the first class.
     """
 
     settings: Settings
@@ -145,10 +127,8 @@ def combinations(
     (Array([0.1, 0.1, 0.3, 0.3], dtype=float32), Array([0, 1, 0, 1], dtype=uint32))
 
     Raises:
-      UsageError: if a list is empty, holds the same number twice, or is no list of numbers; if a
-        learning rate or a scale is not positive, an l2 is negative, or a seed is not a whole number
-        from 0 to 2³² − 1. The numbers are compared as float32: 1e-50 is not positive, and 0.3 and
-        0.30000000000000004 are the same.
+      UsageError: if a list is empty, holds a number twice or one that `AXES` does not allow, or is
+        no list of numbers. As float32, 1e-50 is not positive, and 0.3 is 0.30000000000000004.
     """
     lists = {"learning_rate": learning_rates, "l2": l2s, "scale": scales, "seed": seeds}
     axes = itertools.starmap(check_numbers, lists.items())
@@ -164,13 +144,14 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
     """
     (expected, kind, is_right), name = AXES[setting], name or f"{setting}s"
     dtype, given = np.dtype(jnp.result_type(kind)), _as_list(name, values)
+    is_whole = dtype.kind == "u"
+    limits: Any = np.iinfo(dtype) if is_whole else np.finfo(dtype)
     for number in given:
-        if not (_fits(number, dtype) and is_right(dtype.type(number))):
+        fits = float(limits.min) <= number <= float(limits.max)
+        if not fits or (is_whole and number % 1) or not is_right(dtype.type(number)):
             raise UsageError(
                 f"{name}: expected numbers that are {expected}, as {dtype}; got {number!r}."
             )
-    if not given:
-        raise UsageError(f"{name}: expected one number or more; got none.")
     column = np.array(given, dtype)
     (value, count), *_ = Counter(column).most_common(1)
     if count > 1:
@@ -181,22 +162,16 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
 
 
 def _as_list(name: str, values: Any) -> list[Any]:
-    """Return the entries of a list or an array as numbers of Python."""
+    """Return the entries of a list or an array, one or more, as numbers of Python."""
     if not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         raise UsageError(f"{name}: expected a list of numbers; got {values!r}. Try [{values!r}].")
     entries = [v.item() if getattr(v, "shape", None) == () else v for v in values]
+    if not entries:
+        raise UsageError(f"{name}: expected one number or more; got none.")
     for entry in entries:
         if isinstance(entry, bool) or not isinstance(entry, numbers.Real):
             raise UsageError(f"{name}: expected real numbers; got {entry!r}.")
     return entries
-
-
-def _fits(number: Any, dtype: np.dtype) -> bool:
-    """Return whether the dtype can hold a number, up to rounding."""
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        return limits.min <= number <= limits.max and number == int(number)
-    return abs(number) <= float(np.finfo(dtype).max)
 
 
 def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> SweepState:
@@ -245,11 +220,8 @@ def make_sweep_step(model: Model, loss: Loss, optimizer: MakeOptimizer) -> Train
 def _optimizer(
     make: MakeOptimizer, setting: Settings, params: Params
 ) -> optax.GradientTransformation:
-    """Return the optimiser of one setting, which first adds the penalty's gradient `λ params`.
-
-    The settings are cast to the parameters' dtype, so that the parameters keep it.
-    """
-    dtype = jnp.result_type(*jax.tree.leaves(params))
+    """Return the optimiser of one setting, which first adds the penalty's gradient `λ params`."""
+    dtype = jnp.result_type(*jax.tree.leaves(params))  # which the parameters keep
     l2, learning_rate = setting.l2.astype(dtype), setting.learning_rate.astype(dtype)
     return optax.chain(optax.add_decayed_weights(l2), make(learning_rate))
 
@@ -283,8 +255,7 @@ def fit(
       order_seed: the random seed of the examples' order, which all models share.
 
     >>> from funcnet import data, losses, models
-    >>> digits = data.load("digits").train
-    >>> train, validation = data.split(digits, share=0.2)
+    >>> train, validation = data.split(data.load("digits").train, share=0.2)
     >>> result = fit(
     ...     models.softmax_regression(64, 10), losses.softmax_cross_entropy, train,
     ...     combinations(learning_rates=[0.003, 0.3], seeds=range(3)),
@@ -324,48 +295,34 @@ def make_task(
 ) -> tuple[Task, Progress]:
     """Return what `fit` trains, compiled, and the progress before its first step.
 
-    The arguments are those of `fit`. The progress that `train_epochs` yields has a `SweepState`,
-    losses of shape `[steps, models]`, and one `SweepRow` per epoch. The models are divided among
-    the devices of the kind that JAX computes on by default; a progress does not depend on how many
-    there are.
-
-    Raises:
-      UsageError: if the examples or the options cannot be trained with, or the models do not fit in
-        memory. Their memory is predicted: no model is made before.
+    Its arguments and errors are those of `fit`; memory is predicted before any model is made. The
+    progress that `train_epochs` yields has a `SweepState`, losses of shape `[steps, models]`, and
+    one `SweepRow` per epoch. The models are divided among the devices of the kind that JAX computes
+    on by default; a progress does not depend on how many there are.
     """
     _check_arguments(data, validation, settings, optimizer, batch_size)
     divided, whole = across_devices("models")
-    device, count = min(divided.device_set, key=lambda device: device.id), len(settings.seed)
-    data = data if device.platform == "cpu" else jax.device_put(data, whole)
+    if any(device.platform != "cpu" for device in divided.device_set):
+        data = jax.device_put(data, whole)
     validation = jax.device_put(validation, whole)
-    init = functools.partial(init_sweep, model, optimizer=optimizer)
-    evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
-    compile_models = functools.partial(
-        _compile,
-        make_train_epoch(make_sweep_step(model, loss, optimizer)),
-        jax.jit(jax.vmap(evaluate_one, in_axes=(0, None))),
-        jax.eval_shape(init, settings),
-        data,
-        validation,
-        batch_size,
-        divided,
-        whole,
+    steps, evaluation = _compile(
+        model, loss, optimizer, settings, data, validation, batch_size, divided, whole
     )
-    programs = _that_fit(compile_models, count, int(MEMORY_SHARE * free_memory(device)))
+    count = len(settings.seed)
 
     def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
-        state, info = programs.train[len(examples.targets)](_divide(state, divided), examples)
+        state, info = steps[len(examples.targets)](_divide(state, divided), examples)
         return _first(state, count), StepInfo(loss=info.loss[:, :count])
 
     def observe(progress: Progress) -> SweepRow:
         params = _divide(progress.state.models.params, divided)
-        evaluation = _first(programs.evaluate(params, validation), count)
+        loss_sum, correct, examples = _first(evaluation(params, validation), count)
         sizes = np.diff([*range(0, task.num_examples, batch_size), task.num_examples])
         weights = jnp.array(sizes, progress.losses.dtype)
         row = SweepRow(
             train_loss=jnp.average(progress.losses, axis=0, weights=weights),
-            validation_loss=evaluation.loss_sum / evaluation.examples,
-            validation_accuracy=evaluation.correct / evaluation.examples,
+            validation_loss=loss_sum / examples,
+            validation_accuracy=correct / examples,
         )
         return jax.tree.map(np.asarray, row)
 
@@ -375,10 +332,10 @@ def make_task(
         examples=data,
         batch_size=batch_size,
         seed=order_seed,
-        segment=programs.segment,
+        segment=max(steps),
         place=whole,
     )
-    return task, begin(init(settings), count)
+    return task, begin(init_sweep(model, settings, optimizer), count)
 
 
 def as_result(progress: Progress) -> SweepResult:
@@ -405,65 +362,54 @@ def _check_arguments(
         )
 
 
-class _Programs(NamedTuple):
-    """The compiled programs of a number of models: the train steps by the number of examples."""
-
-    train: dict[int, jax.stages.Compiled]
-    evaluate: jax.stages.Compiled
-    segment: int
-    num_bytes: int
-
-
-def _that_fit(compile_models: Callable[[int], _Programs], count: int, memory: int) -> _Programs:
-    """Compile the programs of all models, or say how many of the models fit in so many bytes."""
-    programs = compile_models(count)
-    if programs.num_bytes <= memory:
-        return programs
-    sizes = range(1, count)
-    fitting = bisect.bisect_right(sizes, memory, key=lambda size: compile_models(size).num_bytes)
-    expected = f"at most {fitting:,} models" if fitting else "a smaller model"
-    raise UsageError(
-        f"settings: expected {expected}, as a sweep may take {memory:,} bytes of memory; "
-        f"got {count:,} models, which need {programs.num_bytes:,}. "
-        f"Try {'fewer settings' if fitting else 'fewer hidden units'} or a smaller batch."
-    )
-
-
 def _compile(
-    train_epoch: TrainEpoch,
-    evaluate_each: jax.stages.Wrapped,
-    state: SweepState,
+    model: Model,
+    loss: Loss,
+    optimizer: MakeOptimizer,
+    settings: Settings,
     data: Examples,
     validation: Examples,
     batch_size: int,
     divided: NamedSharding,
     whole: NamedSharding,
-    num_models: int,
-) -> _Programs:
-    """Compile the programs of some models; of `state` the shapes of each model are used."""
-    segment = segment_size(
-        num_examples=(count := len(data.targets)),
-        batch_size=batch_size,
-        num_params=num_models * num_params(state.models.params) // len(state.settings.seed),
-    )
-    state = _shapes(state, num_models + -num_models % divided.num_devices, divided)
-    train = {
-        size: train_epoch.lower(state, _shapes(data, size, whole), batch_size=batch_size).compile()
-        for size in {min(segment, count), count % segment} - {0}
-    }
-    evaluation = evaluate_each.lower(state.models.params, validation).compile()
-    waiting = sum(array[:segment].nbytes for array in data)  # put in place during the steps before
-    num_bytes = waiting + max(map(_bytes_of, [*train.values(), evaluation]))
-    sharing = sum(device.platform == "cpu" for device in divided.device_set) or 1
-    return _Programs(
-        train=train, evaluate=evaluation, segment=segment, num_bytes=sharing * num_bytes
-    )
+) -> tuple[dict[int, jax.stages.Compiled], jax.stages.Compiled]:
+    """Compile the steps, by a segment's size, and the evaluation, if the models fit in memory."""
+    first: SweepState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
+    train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
+    evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
+    evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
+    device, count = min(divided.device_set, key=lambda device: device.id), len(settings.seed)
+    sharing = divided.num_devices if device.platform == "cpu" else 1  # devices in this memory
 
+    def compile_models(num_models: int) -> tuple[Any, Any, int]:
+        segment = segment_size(
+            num_examples=len(data.targets),
+            batch_size=batch_size,
+            num_params=num_models * num_params(first.models.params) // count,
+        )
+        state = with_length(first, num_models + -num_models % divided.num_devices, divided)
+        train = compile_segments(
+            train_epoch, state, data, batch_size=batch_size, segment=segment, place=whole
+        )
+        evaluation = evaluate_each.lower(state.models.params, validation).compile()
+        stats: list[Any] = [each.memory_analysis() for each in (*train.values(), evaluation)]
+        num_bytes = max(
+            s.argument_size_in_bytes + s.output_size_in_bytes + s.temp_size_in_bytes for s in stats
+        )
+        num_bytes += sum(a[:segment].nbytes for a in data)  # put in place during the steps before
+        return train, evaluation, sharing * num_bytes
 
-def _bytes_of(program: jax.stages.Compiled) -> int:
-    """Return the bytes of a program's arguments, its results, and the arrays between them."""
-    stats: Any = program.memory_analysis()
-    return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
+    train, evaluation, num_bytes = compile_models(count)
+    memory = int(MEMORY_SHARE * free_memory(device))
+    if num_bytes <= memory:
+        return train, evaluation
+    fitting = bisect.bisect_right(range(1, count), memory, key=lambda n: compile_models(n)[-1])
+    expected = f"at most {fitting:,} models" if fitting else "a smaller model"
+    raise UsageError(
+        f"settings: expected {expected}, as a sweep may take {memory:,} bytes of memory; "
+        f"got {count:,} models, which need {num_bytes:,}. "
+        f"Try {'fewer settings' if fitting else 'fewer hidden units'} or a smaller batch."
+    )
 
 
 def _divide(models: Columns, divided: NamedSharding) -> Columns:
@@ -477,10 +423,3 @@ def _divide(models: Columns, divided: NamedSharding) -> Columns:
 
 def _first(columns: Columns, count: int) -> Columns:
     return jax.tree.map(lambda a: a[:count] if len(a) > count else a, columns)
-
-
-def _shapes(arrays: Columns, length: int, place: NamedSharding) -> Columns:
-    """Return the shapes of arrays whose first axis has a new length, on some devices."""
-    return jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((length, *a.shape[1:]), a.dtype, sharding=place), arrays
-    )
