@@ -7,6 +7,7 @@ turns; and where no rule is written `jax.vjp` of the operation.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,12 +27,12 @@ COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not",
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Local:
-    """The local derivatives of one result of an operation.
+    """The local derivatives of one result of an operation, one entry per operand.
 
     Attributes:
-      formulas: `formula(y, *operands)` per operand, as in `derivatives.Rule`.
-      elementwise: per operand, whether the derivative is an array; for a function with a derivative
-        of its own, whether its values are elementwise: its rule may not be.
+      formulas: `formula(y, *operands)`, as `derivatives.Rule.formula`.
+      elementwise: whether the derivative is an array; for a function with a derivative of its own,
+        whether its values are elementwise: its rule may not be.
       linear: whether `pull` is known to be linear; the rule of a `custom_vjp` may not be.
       by_hand: whether the rules are in the table of `derivatives`.
       pull: from the adjoint of the result to the contributions; `None` for an operand without one.
@@ -39,26 +40,17 @@ class Local:
 
     formulas: tuple[Callable[..., Formula], ...]
     elementwise: tuple[bool, ...]
-    linear: bool
-    by_hand: bool
+    linear: bool = True
+    by_hand: bool = True
     pull: Callable[[Any], tuple[Any, ...]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the backward pass: the contributions of one result to its operands.
-
-    Attributes:
-      operation: the operation.
-      result: the index of the result on the tape.
-      adjoint: the adjoint of the result.
-      local: the local derivatives.
-      contributions: adjoint times local derivative; `None` for an operand without one.
-    """
+    """One step of the backward pass: the contributions of one result to its operands."""
 
     operation: Operation
     result: int
-    adjoint: Any
     local: Local
     contributions: tuple[Any, ...]
 
@@ -67,67 +59,57 @@ def backward(
     tape: Tape, cotangents: Iterable[tuple[int, Any]]
 ) -> tuple[dict[int, Any], list[Step]]:
     """Return the adjoints of all values that an output depends on, by index, and the steps."""
-    adjoints: dict[int, Any] = {}
+    adjoints = summed(cotangents)
     steps = []
-
-    def receive(index: int, contribution: Any) -> None:
-        known = adjoints.get(index)
-        adjoints[index] = contribution if known is None else known + contribution
-
-    for index, cotangent in cotangents:
-        receive(index, cotangent)
     for operation in reversed(tape.operations):
         for k, result in enumerate(operation.results):
-            if result in adjoints and tape.wants(result):
-                step = _step(tape, operation, k, adjoints[result])
-                steps.append(step)
-                for operand, contribution in zip(
-                    operation.operands, step.contributions, strict=True
-                ):
-                    if contribution is not None:
-                        receive(operand, contribution)
+            if result not in adjoints or not tape.wants(result):
+                continue
+            local = _local(tape, operation, k)
+            given = local.pull(adjoints[result])
+            step = Step(operation=operation, result=result, local=local, contributions=given)
+            steps.append(step)
+            received = zip(operation.operands, given, strict=True)
+            _ = summed(((i, ȳ) for i, ȳ in received if ȳ is not None), adjoints)
     return adjoints, steps
 
 
-def _step(tape: Tape, operation: Operation, k: int, adjoint: Any) -> Step:
-    """Take the step from the result `k` of an operation: by the table, its body, or `jax.vjp`."""
+def summed(
+    contributions: Iterable[tuple[int, Any]], total: dict[int, Any] | None = None
+) -> dict[int, Any]:
+    """Return the sum per index, added to `total` if there is one."""
+    total = {} if total is None else total
+    for index, contribution in contributions:
+        total[index] = total[index] + contribution if index in total else contribution
+    return total
+
+
+def _local(tape: Tape, operation: Operation, k: int) -> Local:
+    """Return the derivatives of the result `k`: by the table, its body, or `jax.vjp`."""
     operands = tuple(tape.values[i] for i in operation.operands)
     wanted = tuple(map(tape.wants, operation.operands))
     y = tape.values[operation.results[k]]
     if operation.body is not None:
-        local = _through_body(operation.name, operation.body, k, wanted)
-    elif (by_hand := rules(operation.primitive, operands, operation.parameters)) is not None:
-        local = _by_hand(by_hand, operands, y, wanted)
-    else:
-        local = _through_vjp(operation, operands, k, y, _derived(tape, operation, wanted))
-    return Step(
-        operation=operation,
-        result=operation.results[k],
-        adjoint=adjoint,
-        local=local,
-        contributions=local.pull(adjoint),
-    )
+        return _through_body(operation.name, operation.body, k, wanted)
+    by_hand = rules(operation.primitive, operands, operation.parameters)
+    if by_hand is not None:
+        return _by_hand(by_hand, operands, y, wanted)
+    return _through_vjp(operation, operands, k, y, _derived(tape, operation, wanted))
 
 
 def _by_hand(
     by_hand: tuple[Rule, ...], operands: tuple[Any, ...], y: Any, wanted: tuple[bool, ...]
 ) -> Local:
-    """Apply the rules of the table."""
-
     def pull(ȳ: Any) -> tuple[Any, ...]:
         return tuple(
             match_operand(rule.pull(ȳ, y, *operands), a) if want else None
             for rule, a, want in zip(by_hand, operands, wanted, strict=True)
         )
 
+    pairs = zip(by_hand, operands, strict=True)
     return Local(
         formulas=tuple(rule.formula for rule in by_hand),
-        elementwise=tuple(
-            rule.elementwise and a.shape == y.shape
-            for rule, a in zip(by_hand, operands, strict=True)
-        ),
-        linear=True,
-        by_hand=True,
+        elementwise=tuple(rule.elementwise and a.shape == y.shape for rule, a in pairs),
         pull=pull,
     )
 
@@ -147,7 +129,6 @@ def _through_body(name: str, body: Tape, k: int, wanted: tuple[bool, ...]) -> Lo
         formulas=(lambda *_: formula,) * len(wanted),
         elementwise=(False,) * len(wanted),
         linear=_is_linear(body),
-        by_hand=True,
         pull=pull,
     )
 
@@ -186,7 +167,7 @@ def _through_vjp(
 
     def pull(ȳ: Any) -> tuple[Any, ...]:
         try:
-            _, vjp = jax.vjp(function, *(a for a, by in zip(operands, derived, strict=True) if by))
+            _, vjp = jax.vjp(function, *itertools.compress(operands, derived))
         except jax.errors.UnexpectedTracerError as error:
             raise UsageError(
                 f"{operation.name}: expected a rule that holds nothing computed around it; "
@@ -197,7 +178,9 @@ def _through_vjp(
         return tuple(next(received) if by else None for by in derived)
 
     formula = Formula(before=f"vjp of {operation.name}")
-    on_elements = _is_elementwise(operation, y)
+    on_elements = operation.primitive in CUSTOM and (
+        y.shape == () or _works_on_elements(called(operation.parameters))
+    )
     return Local(
         formulas=(lambda *_: formula,) * len(operands),
         elementwise=tuple(on_elements and a.shape == y.shape for a in operands),
@@ -205,13 +188,6 @@ def _through_vjp(
         by_hand=False,
         pull=pull,
     )
-
-
-def _is_elementwise(operation: Operation, y: Any) -> bool:
-    """Whether a function with a derivative of its own works on each element alone."""
-    if operation.primitive not in CUSTOM:
-        return False
-    return y.shape == () or _works_on_elements(called(operation.parameters))
 
 
 def _works_on_elements(jaxpr: ClosedJaxpr) -> bool:

@@ -6,6 +6,7 @@ The variables of a path are those that have a name; a value that is only a step 
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,17 +14,12 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from funcnet.graph._nodes import Computation, Edge, Node, is_number
+from funcnet.graph._nodes import Computation, Node, is_number
 from funcnet.graph._notation import derivative, factor, summary
 
-MAX_PATHS = 8
-"""The largest number of paths that are written; more are counted."""
-
-MAX_FACTORS = 12
-"""The largest number of factors of a product that are written; of more, the first and the last."""
-
-MAX_WAYS = 4
-"""The largest number of ways within one assignment that are written as a sum."""
+MAX_PATHS = 8  # paths that are written; more are counted
+MAX_FACTORS = 12  # factors of a product that are written; of more, the first and the last
+MAX_WAYS = 4  # ways within one assignment that are written as a sum
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,23 +27,16 @@ class Factor:
     """One factor of a product along a path, `∂parent/∂child`.
 
     Attributes:
-      parent: the name above.
-      child: the name below.
+      symbol: `∂d/∂b`.
       formula: the derivative in symbols.
       value: the number, where parent and child are scalars.
       shapes: the shapes of parent and child: `[5, 3] → [4]`.
     """
 
-    parent: str
-    child: str
+    symbol: str
     formula: str
     value: Array | float | None
     shapes: str
-
-    @property
-    def symbol(self) -> str:
-        """`∂d/∂b`."""
-        return derivative(self.parent, self.child)
 
     @property
     def is_number(self) -> bool:
@@ -159,8 +148,7 @@ def _first(graph: Computation, output: Node) -> Factor:
     """Return `∂(ȳ · y)/∂y = ȳ`."""
     cotangent = graph.cotangents[output.index]
     return Factor(
-        parent=graph.objective,
-        child=output.name,
+        symbol=derivative(graph.objective, output.name),
         formula="its cotangent",
         value=cotangent if is_number(cotangent) else None,
         shapes=f"[] → {list(cotangent.shape)}",
@@ -179,7 +167,6 @@ def _steps(graph: Computation, parent: int) -> list[int]:
 
 
 def _reads(graph: Computation, parent: int, steps: Sequence[int]) -> list[int]:
-    """Return the variables that an assignment reads, in the order of the computation."""
     read = {edge.child for step in steps for edge in graph.operands.get(step, ())}
     return sorted(i for i in read if graph.nodes[i].part_of is None and i != parent)
 
@@ -187,67 +174,47 @@ def _reads(graph: Computation, parent: int, steps: Sequence[int]) -> list[int]:
 def _factors(
     graph: Computation, steps: Sequence[int], reads: Sequence[int]
 ) -> Mapping[int, Factor]:
-    """Return the factors from a variable to each that its assignment reads."""
+    """Return the factors from a variable to each that its assignment reads.
+
+    A way is the formulas of its edges without those that change nothing; at most one more than are
+    written is kept. The numbers are the backward pass through the steps, from 1 on. Where a rule
+    on the way may not be linear there is none: `None`, as is every sum with it.
+    """
     parent = graph.nodes[steps[0]]
-    ways = _ways(graph, steps)
-    numbers = _derivatives(graph, steps) if is_number(parent.value) else {}
+    ways: dict[int, list[tuple[str, ...]]] = {parent.index: [()]}
+    one = jnp.ones_like(parent.value) if is_number(parent.value) else None
+    numbers: dict[int, Any] = {parent.index: one}
+    for edge in itertools.chain(*(graph.operands.get(step, ()) for step in steps)):
+        further = (edge.formula,) if edge.formula != "1" else ()
+        longer = [(*way, *further) for way in ways[edge.parent][: MAX_WAYS + 1]]
+        ways.setdefault(edge.child, []).extend(longer)
+        pulled = numbers[edge.parent]
+        if pulled is not None and edge.linear:
+            pulled = edge.pull(pulled)
+        elif pulled is not None:
+            pulled = pulled * edge.local_derivative if edge.elementwise else None
+        if edge.child in numbers and pulled is not None:
+            known = numbers[edge.child]
+            pulled = None if known is None else known + pulled
+        numbers[edge.child] = pulled
+    children = [graph.nodes[i] for i in reads]
     return {
-        i: Factor(
-            parent=parent.name,
-            child=graph.nodes[i].name,
-            formula=_sum(ways[i]),
-            value=numbers.get(i) if is_number(graph.nodes[i].value) else None,
-            shapes=f"{list(parent.value.shape)} → {list(graph.nodes[i].value.shape)}",
+        child.index: Factor(
+            symbol=derivative(parent.name, child.name),
+            formula=_sum(ways[child.index]),
+            value=numbers[child.index] if is_number(child.value) else None,
+            shapes=f"{list(parent.value.shape)} → {list(child.value.shape)}",
         )
-        for i in reads
+        for child in children
     }
 
 
-def _ways(graph: Computation, steps: Sequence[int]) -> Mapping[int, Sequence[tuple[str, ...]]]:
-    """Return the ways down from an assignment, at most one more than are written.
-
-    A way is the formulas of its edges, one after the other, without those that change nothing.
-    """
-    ways: dict[int, list[tuple[str, ...]]] = {steps[0]: [()]}
-    for step in steps:
-        for edge in graph.operands.get(step, ()):
-            further = (edge.formula,) if edge.formula != "1" else ()
-            longer = [(*way, *further) for way in ways[step][: MAX_WAYS + 1]]
-            ways.setdefault(edge.child, []).extend(longer)
-    return ways
-
-
 def _sum(ways: Sequence[tuple[str, ...]]) -> str:
-    """Write a sum over several ways, unless there are very many."""
     if len(ways) > MAX_WAYS:
         return "a sum over the ways between"
     written = [(len(way) > 1, ", then ".join(way) or "1") for way in ways]
     several = len(ways) > 1
     return " + ".join(f"({way})" if is_long and several else way for is_long, way in written)
-
-
-def _derivatives(graph: Computation, steps: Sequence[int]) -> Mapping[int, Any]:
-    """Return the derivatives of an assignment: the backward pass through its steps, from 1 on.
-
-    Where a rule on the way may not be linear there is no such number: `None`, as is every sum
-    with it.
-    """
-    adjoints: dict[int, Any] = {steps[0]: jnp.ones_like(graph.nodes[steps[0]].value)}
-    for step in steps:
-        for edge in graph.operands.get(step, ()):
-            pulled = _pulled(edge, adjoints[step])
-            if edge.child in adjoints and pulled is not None:
-                known = adjoints[edge.child]
-                pulled = None if known is None else known + pulled
-            adjoints[edge.child] = pulled
-    return adjoints
-
-
-def _pulled(edge: Edge, adjoint: Any) -> Any:
-    """Return a contribution, where it is a product of an adjoint with a local derivative."""
-    if adjoint is None or not (edge.linear or edge.elementwise):
-        return None
-    return edge.pull(adjoint) if edge.linear else adjoint * edge.local_derivative
 
 
 def _is_scalar(paths: Sequence[Sequence[Factor]]) -> bool:
@@ -268,17 +235,12 @@ def _numbers(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
 
 def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """Yield a line for each factor that is no number: its map, and its shapes."""
-    factors = {factor.symbol: factor for path in paths for factor in path}
-    lines = [
-        f"{factor.symbol}: {factor.formula}  {factor.shapes}"
-        for factor in factors.values()
-        if not factor.is_number
-    ]
+    factors = {factor.symbol: factor for path in paths for factor in path if not factor.is_number}
+    lines = [f"{symbol}: {f.formula}  {f.shapes}" for symbol, f in factors.items()]
     yield from (f"\n  {line}" for line in _some(lines))
 
 
 def _some(written: Sequence[str], left_out: str = "… {} more …") -> list[str]:
-    """Return the first and the last of many."""
     if len(written) <= MAX_FACTORS:
         return list(written)
     half = MAX_FACTORS // 2

@@ -2,9 +2,8 @@
 
     b = w1 · a    c = w2 · a    d = w3 · b + w4 · c    L = 10 − d
 
-Forward the values are computed, backward the adjoints, `∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1`. The
-local derivatives are those of `derivatives`, written by hand, so the adjoints are a second road to
-the gradient, beside `jax.grad`.
+Forward the values are computed, backward the adjoints, `∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1`, by the
+hand-written rules of `derivatives`: a second road to the gradient, beside `jax.grad`.
 """
 
 import dataclasses
@@ -15,11 +14,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
 from funcnet.base import UsageError
 from funcnet.graph import draw
-from funcnet.graph._backward import Step, backward
+from funcnet.graph._backward import Step, backward, summed
 from funcnet.graph._chain import ChainRule, chain_rule
 from funcnet.graph._names import Names, variable_names
 from funcnet.graph._nodes import Computation, Edge, Node
@@ -30,15 +30,13 @@ from funcnet.graph._tape import (
     Operation,
     Tape,
     check_floats,
-    check_values,
     function_name,
     given_cotangent,
     on_tape,
     unit_cotangent,
 )
 
-MAX_JACOBIAN = 1_000_000
-"""The size in elements of the largest Jacobian that is computed."""
+MAX_JACOBIAN = 1_000_000  # elements of the largest Jacobian that is computed
 
 
 def trace(
@@ -64,7 +62,7 @@ def trace(
     >>> print(graph.chain_rule("w1"))
     ∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1 = (−1)(3)(5) = −15
 
-    Every operation runs by itself and its result is kept: this is for looking, not for training.
+    Every result is kept: this is for looking, not for training.
 
     Raises:
       UsageError: `function` is not one; or, from the call, an argument is not an array; the output
@@ -75,7 +73,11 @@ def trace(
     hint = ", or pass cotangent=, the adjoint to begin with, arrays of these shapes"
 
     def traced(*args: Any, **kwargs: Any) -> Graph:
-        check_values(args, kwargs)
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+            raise UsageError(
+                "trace: expected arrays with values; inside jit, grad or vmap there are none. "
+                "Call it outside: what is under jit inside of the function is opened."
+            )
         tape, output, argument_names = run(args, kwargs)
         if cotangent is None:
             cotangents = unit_cotangent("trace", tape, output, hint)
@@ -252,9 +254,9 @@ def _graph(tape: Tape, cotangents: Cotangents, name: str, argument_names: Sequen
     return Graph(
         name=name,
         nodes=tuple(_node(i, made_by.get(i), names, node_of, adjoints) for i in shown),
-        edges=tuple(edge for step in steps for edge in _edges(step, names, node_of)),
+        edges=tuple(edge for step in steps for edge in _edges(step, names, node_of, adjoints)),
         outputs=tuple(node_of[index] for index in tape.outputs),
-        cotangents=_summed((node_of[index], ȳ) for index, ȳ in cotangents),
+        cotangents=summed((node_of[index], ȳ) for index, ȳ in cotangents),
         bodies={
             node_of[index]: functools.partial(_inside, operation, operation.body, names, adjoints)
             for operation in tape.operations
@@ -290,19 +292,23 @@ def _node(
         expression=names.expression(operation, names.text) if operation else kind,
         numbers=names.expression(operation, names.number) if operation else kind,
         part_of=None if owner is None else names.of[owner],
-        turn=operation.turn if operation else (),
+        turn=operation.stack.turn if operation else (),
     )
 
 
-def _edges(step: Step, names: Names, node_of: Mapping[int, int]) -> Iterator[Edge]:
+def _edges(
+    step: Step, names: Names, node_of: Mapping[int, int], adjoints: Mapping[int, Any]
+) -> Iterator[Edge]:
     """Yield the contributions of one step of the backward pass, but for numbers of the source."""
     local, operands = step.local, step.operation.operands
     letters = [Operand(names.text(index)) for index in (step.result, *operands[:3])]
     for k, (index, contribution) in enumerate(zip(operands, step.contributions, strict=True)):
         if contribution is None:
             continue
-        pull = functools.partial(_pull_to, local.pull, k)
-        elementwise = local.elementwise[k] and (local.by_hand or _is_slope(pull, step.adjoint))
+        pull = functools.partial(lambda k, pull, ȳ: pull(ȳ)[k], k, local.pull)
+        elementwise = local.elementwise[k] and (
+            local.by_hand or _is_slope(pull, adjoints[step.result])
+        )
         symbols = local.formulas[k](*letters)
         if not local.by_hand and not elementwise:
             symbols = Formula(before="", after=f", by the {symbols}")
@@ -326,10 +332,6 @@ def _is_slope(pull: Callable[[Any], Any], ȳ: Any) -> bool:
     return bool(jnp.allclose(pull(ȳ), product, rtol=rtol, atol=0, equal_nan=True))
 
 
-def _pull_to(pull: Callable[[Any], tuple[Any, ...]], operand: int, adjoint: Any) -> Any:
-    return pull(adjoint)[operand]
-
-
 def _inside(operation: Operation, body: Tape, names: Names, adjoints: Mapping[int, Any]) -> Graph:
     """Return the graph of a loop's body; it begins with the adjoints of the loop's results."""
     pairs = zip(body.outputs, operation.results, strict=True)
@@ -337,36 +339,34 @@ def _inside(operation: Operation, body: Tape, names: Names, adjoints: Mapping[in
     return _graph(body, cotangents, operation.name, [names.text(i) for i in operation.operands])
 
 
-def _summed(contributions: Iterable[tuple[int, Any]]) -> dict[int, Any]:
-    """Return the sum per index; an output that is returned twice begins with both cotangents."""
-    total: dict[int, Any] = {}
-    for index, contribution in contributions:
-        total[index] = total[index] + contribution if index in total else contribution
-    return total
-
-
 def _one_turn(graph: Graph, turn: int) -> Graph:
     """Return the part of a loop's graph that is one turn, with the values that the turn reads."""
-    own = [node.index for node in graph.nodes if node.turn[:1] == (turn,)]
-    if not own:
+    inside = {node.index for node in graph.nodes if node.turn[:1] == (turn,)}
+    if not inside:
         turns = {node.turn[0] for node in graph.nodes if node.turn}
         expected = f"0 … {max(turns)}" if turns else "none: what is inside runs once"
         raise UsageError(f"turn: expected {expected}; got {turn}.")
-    inside = set(own)
-    kept = sorted(inside.union(*(graph.nodes[i].inputs for i in own)))
+    kept = sorted(inside.union(*(graph.nodes[i].inputs for i in inside)))
     index = {old: new for new, old in enumerate(kept)}
     edges = [edge for edge in graph.edges if edge.parent in inside]
-    later = [edge for edge in graph.edges if edge.parent not in inside and edge.child in inside]
-    received = _summed((edge.child, edge.contribution) for edge in edges)
-    ends = ((i, ȳ) for i, ȳ in graph.cotangents.items() if i in inside)
-    cotangents = _summed([*((edge.child, edge.contribution) for edge in later), *ends])
+    later = (edge for edge in graph.edges if edge.parent not in inside and edge.child in inside)
+    received = summed((edge.child, edge.contribution) for edge in edges)
+    ends = {i: ȳ for i, ȳ in graph.cotangents.items() if i in inside}
+    cotangents = summed([*((edge.child, edge.contribution) for edge in later), *ends.items()])
 
     def moved(old: int) -> Node:
         node = graph.nodes[old]
         if old in inside:
             inputs = tuple(index[i] for i in node.inputs)
             return dataclasses.replace(node, index=index[old], inputs=inputs)
-        return _as_argument(node, index[old], received.get(old, jnp.zeros_like(node.value)))
+        adjoint = received.get(old, jnp.zeros_like(node.value))
+        return dataclasses.replace(
+            node,
+            index=index[old],
+            inputs=(),
+            adjoint=None if node.adjoint is None else adjoint,
+            **dict.fromkeys(("operation", "expression", "numbers"), "argument"),
+        )
 
     return Graph(
         name=f"{graph.name}[{turn}]",
@@ -375,21 +375,8 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
             dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
             for edge in edges
         ),
-        outputs=tuple(index[i] for i in sorted(cotangents)) or (index[own[-1]],),
+        outputs=tuple(index[i] for i in sorted(cotangents)) or (index[max(inside)],),
         cotangents={index[i]: ȳ for i, ȳ in sorted(cotangents.items())},
         bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
         aliases={name: index[i] for name, i in graph.aliases.items() if i in index},
-    )
-
-
-def _as_argument(node: Node, index: int, adjoint: Any) -> Node:
-    """Return a node as an argument: it is read from outside."""
-    return dataclasses.replace(
-        node,
-        index=index,
-        inputs=(),
-        operation="argument",
-        expression="argument",
-        numbers="argument",
-        adjoint=None if node.adjoint is None else adjoint,
     )

@@ -17,7 +17,6 @@ class Names:
     """The names of the values of a tape, by their indices on it.
 
     Attributes:
-      tape: the tape.
       of: the name of every value but the numbers of the source.
       variables: the same without the number of the assignment: `w` for `w#2`.
       owners: for a step of an assignment, the index of the value that is assigned.
@@ -103,7 +102,7 @@ def _assigned_names(tape: Tape) -> tuple[list[tuple[int, str]], dict[int, int]]:
         names = dict(_result_names(evaluation, last))
         if not names:
             continue
-        turn = "".join(f"[{k}]" for k in last.turn)
+        turn = "".join(f"[{k}]" for k in last.stack.turn)
         named += [(index, name + turn) for index, name in names.items() if name != "_"]
         for operation in tape.operations[evaluation.first : evaluation.last]:
             for index in operation.results:

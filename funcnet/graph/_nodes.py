@@ -16,15 +16,9 @@ from funcnet.graph._source import Source
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """A large array in six numbers; all but `nonfinite` are those of its finite elements.
+    """A large array in six numbers: those of its finite elements, and how many are not finite.
 
-    Attributes:
-      shape: its shape.
-      min: the smallest element.
-      max: the largest element.
-      mean: the mean.
-      norm: `√Σ xᵢ²`.
-      nonfinite: how many elements are NaN or infinite.
+    The norm is `√Σ xᵢ²`.
     """
 
     shape: tuple[int, ...]
@@ -36,14 +30,8 @@ class Statistics:
 
 
 def statistics(array: ArrayLike) -> Statistics | None:
-    """Return the statistics of an array; `None` if no element is a finite real number.
-
-    >>> statistics(np.array([3.0, -4.0, np.nan]))
-    Statistics(shape=(3,), min=-4.0, max=3.0, mean=-0.5, norm=5.0, nonfinite=1)
-    """
-    if not is_real(array):
-        return None
-    values = np.asarray(array).astype(np.float64)
+    """Return the statistics of an array; `None` if no element is a finite real number."""
+    values = np.asarray(array).astype(np.float64) if is_real(array) else np.empty(0)
     finite = values[np.isfinite(values)]
     if not finite.size:
         return None
@@ -64,7 +52,6 @@ def is_real(array: ArrayLike) -> bool:
 
 
 def is_number(array: ArrayLike) -> bool:
-    """Whether an array is one real number."""
     return np.ndim(array) == 0 and is_real(array)
 
 

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jaxtyping
 
-Span: TypeAlias = tuple[int | None, int | None, int | None, int | None]
-"""First line, last line, first column, last column, as `code.co_positions` counts them."""
+Span: TypeAlias = tuple[int | None, int | None, int | None, int | None]  # code.co_positions
+Syntax: TypeAlias = tuple[dict[Span, dict[str, str]], list[tuple[int, int]]]
+"""The names on the left of each assignment, by the position of its right side; lines of loops."""
 
 _WRAPPERS = (os.path.dirname(jax.__file__), os.path.dirname(jaxtyping.__file__))
 _STANDARD = sysconfig.get_path("stdlib")
@@ -49,17 +50,13 @@ class Source:
 
 
 class Frame(NamedTuple):
-    """A position in running code; two calls from one position give equal frames.
-
-    A tuple, because frames are compared by the thousand.
-    """
+    """A position in running code; a tuple, because frames are compared by the thousand."""
 
     code: CodeType
     instruction: int
 
     @property
     def span(self) -> Span:
-        """The position of the expression that was being evaluated."""
         return _positions(self.code)[self.instruction // 2]
 
     @property
@@ -76,19 +73,25 @@ class Frame(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stack:
-    """The calls that led to an operation, the outermost first.
+    """The calls that led to an operation, the outermost first, and the turns of opened loops.
 
-    Attributes:
-      user: the frames of the user's own code.
-      whole: all frames, with those of JAX between and below.
+    `whole` has all frames, with those of JAX between and below the user's.
     """
 
     user: tuple[Frame, ...] = ()
     whole: tuple[Frame, ...] = ()
+    turn: tuple[int, ...] = ()
 
-    def call(self, inner: "Stack") -> "Stack":
-        """Return the stack of an operation inside a function that is called here."""
-        return Stack(user=self.user + inner.user, whole=self.whole + inner.whole)
+    def call(self, source_info: Any) -> "Stack":
+        """Return the stack of an equation inside a function that is called here."""
+        traceback = source_info.traceback
+        inner = tuple(map(Frame, *traceback.raw_frames()))[::-1] if traceback else ()
+        user = tuple(frame for frame in inner if not _is_library(frame.code))
+        return Stack(user=self.user + user, whole=self.whole + inner, turn=self.turn)
+
+    def in_turn(self, k: int) -> "Stack":
+        """Return the stack within the turn `k` of a loop that stands here."""
+        return dataclasses.replace(self, turn=(*self.turn, k))
 
     @property
     def source(self) -> Source | None:
@@ -104,13 +107,11 @@ class Stack:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Operations, one after another, that evaluated the right side of one assignment.
+    """Operations, from the index `first` to `last`, that evaluated the right side of an assignment.
 
     Attributes:
       targets: the names on its left side, by their position in the value: `{"": "b"}`; for
         `(w, b), y = ...` `{"[0][0]": "w", "[0][1]": "b", "[1]": "y"}`.
-      first: the index of the first operation.
-      last: the index of the last, whose results the targets name.
       is_direct: whether the expression itself calls the last, and not a function of the user's.
     """
 
@@ -125,13 +126,6 @@ def _positions(code: CodeType) -> tuple[Span, ...]:
     return tuple(code.co_positions())
 
 
-def stack_of(source_info: Any) -> Stack:
-    """Return the stack that JAX keeps with an equation."""
-    traceback = source_info.traceback
-    whole = tuple(map(Frame, *traceback.raw_frames()))[::-1] if traceback else ()
-    return Stack(user=tuple(frame for frame in whole if not _is_library(frame.code)), whole=whole)
-
-
 @functools.cache
 def _is_library(code: CodeType) -> bool:
     """Whether code belongs to JAX, to Python or to a wrapper, and not to the user."""
@@ -141,16 +135,13 @@ def _is_library(code: CodeType) -> bool:
 
 
 def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
-    """Return the assignments that were carried out, those of inner calls first.
+    """Return the assignments that the named operations carried out, those of inner calls first.
 
-    `steps` has the name and the stack of every operation, in their order. Neighbours with the same
-    outer frames come from one expression. If it is the right side of an assignment, the last of
-    them made its value.
+    Neighbours with the same outer frames come from one expression. If it is the right side of an
+    assignment, the last of them made its value.
     """
-    tree = functools.cache(_tree)
-    assigned = functools.cache(lambda file: _assignments(tree(file)))
-    loops = functools.cache(lambda file: _loops(tree(file)))
-    is_repeated = functools.cache(lambda frame: _is_repeated(frame, loops))
+    syntax = functools.cache(_syntax)
+    is_repeated = functools.cache(lambda frame: _is_repeated(frame, syntax))
     stacks = [stack for _, stack in steps]
     depth = max((len(stack.user) for stack in stacks), default=0)
     found = []
@@ -158,12 +149,14 @@ def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
         end = 0
         for run in _runs(steps, level, is_repeated):
             frame, last = stacks[run[0]].user[level], run[-1]
-            if targets := assigned(frame.code.co_filename).get(frame.span):
-                first = _first_step(stacks, level, run[0], end)
-                is_direct = len(stacks[last].user) == level + 1
-                found.append(
-                    Evaluation(targets=targets, first=first, last=last, is_direct=is_direct)
+            if targets := syntax(frame.code.co_filename)[0].get(frame.span):
+                evaluation = Evaluation(
+                    targets=targets,
+                    first=_first_step(stacks, level, run[0], end),
+                    last=last,
+                    is_direct=len(stacks[last].user) == level + 1,
                 )
+                found.append(evaluation)
                 end = last + 1
     return found
 
@@ -198,7 +191,8 @@ def _runs(
         here = any(map(is_repeated, prefix))
         run: list[int] = []
         for i in group:
-            again = run and _same_step(steps[i], steps[run[0]])
+            again = run and steps[i][0] == steps[run[0]][0]
+            again = again and steps[i][1].whole == steps[run[0]][1].whole
             if again and (here or not any(map(is_repeated, steps[i][1].user[level + 1 :]))):
                 yield run
                 run = []
@@ -206,42 +200,32 @@ def _runs(
         yield run
 
 
-def _same_step(one: tuple[str, Stack], other: tuple[str, Stack]) -> bool:
-    return one[0] == other[0] and one[1].whole == other[1].whole
-
-
-def _tree(file: str) -> ast.Module:
-    """Return the syntax of a file; an empty one where the source is missing."""
+def _syntax(file: str) -> Syntax:
+    """Return the syntax of a file; nothing where the source is missing."""
     try:
-        return ast.parse("".join(linecache.getlines(file)))
+        nodes = list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
     except SyntaxError:  # a cell with %magic, or a template that only looks like Python
-        return ast.Module(body=[], type_ignores=[])
+        return {}, []
+    loops = [node for node in nodes if isinstance(node, ast.For | ast.While)]
+    return (
+        {span: targets for node in nodes for span, targets in _assigned_by(node)},
+        [(loop.lineno, loop.end_lineno or loop.lineno) for loop in loops],
+    )
 
 
-def _loops(tree: ast.Module) -> list[tuple[int, int]]:
-    """Return the first and last line of every `for` and `while`."""
-    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While))
-    return [(loop.lineno, loop.end_lineno or loop.lineno) for loop in loops]
-
-
-def _is_repeated(frame: Frame, loops: Callable[[str], list[tuple[int, int]]]) -> bool:
-    """Whether a position in a function is within a loop of that function."""
+def _is_repeated(frame: Frame, syntax: Callable[[str], Syntax]) -> bool:
     line, begin = frame.source.line, frame.code.co_firstlineno
-    return any(begin <= first <= line <= last for first, last in loops(frame.code.co_filename))
-
-
-def _assignments(tree: ast.Module) -> dict[Span, dict[str, str]]:
-    """Return the names on the left of every assignment, by the position of its right side."""
-    return {span: targets for node in ast.walk(tree) for span, targets in _assigned_by(node)}
+    loops = syntax(frame.code.co_filename)[1]
+    return any(begin <= first <= line <= last for first, last in loops)
 
 
 def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, dict[str, str]]]:
     match node:
-        case ast.Assign(targets=[target, *_], value=value):
-            yield from _bound(target, value)
-        case ast.AnnAssign(target=target, value=ast.expr() as value):
-            yield from _bound(target, value)
-        case ast.NamedExpr(target=target, value=value):
+        case (
+            ast.Assign(targets=[target, *_], value=value)
+            | ast.AnnAssign(target=target, value=ast.expr() as value)
+            | ast.NamedExpr(target=target, value=value)
+        ):
             yield from _bound(target, value)
         case ast.AugAssign(target=target):
             yield _span(node), {"": ast.unparse(target)}

@@ -7,6 +7,7 @@ the tape.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -16,30 +17,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from funcnet._jaxpr import CALLS, CUSTOM, bind, called, interpret, positional_names
 from funcnet.base import UsageError, one_of
 from funcnet.graph._nodes import is_differentiable
-from funcnet.graph._source import Stack, stack_of
+from funcnet.graph._source import Stack
 
-Cotangents: TypeAlias = list[tuple[int, Any]]
-"""The start of a backward pass: indices of outputs, each with its cotangent."""
+Cotangents: TypeAlias = list[tuple[int, Any]]  # indices of outputs, each with its cotangent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One step of a computation.
+    """One step of a computation; operands and results are indices on the tape.
 
     Attributes:
       name: the primitive, or the function with a derivative of its own: `sigmoid`.
       primitive: JAX's name for it; for such a function `custom_jvp_call` or `custom_vjp_call`.
-      operands: the indices of its operands on the tape.
-      results: the indices of its results.
-      parameters: those of the primitive.
       bind: the operation itself, from operands to a tuple of results.
       stack: the calls that led to it.
-      turn: inside opened loops, the number of the turn of each.
       body: for `scan`, `while` and `cond` the tape of the inside.
     """
 
@@ -50,36 +46,17 @@ class Operation:
     parameters: Mapping[str, Any]
     bind: Callable[..., tuple[Any, ...]]
     stack: Stack
-    turn: tuple[int, ...]
     body: "Tape | None"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Call:
-    """Where a jaxpr is carried out: the calls that led to it, the turns of the loops around it."""
-
-    stack: Stack = dataclasses.field(default_factory=Stack)
-    turn: tuple[int, ...] = ()
-
-    def equation(self, equation: Any) -> "Call":
-        """Return where an equation of the jaxpr stands."""
-        return Call(stack=self.stack.call(stack_of(equation.source_info)), turn=self.turn)
-
-    def in_turn(self, k: int) -> "Call":
-        """Return where the turn `k` of a loop that stands here is carried out."""
-        return Call(stack=self.stack, turn=(*self.turn, k))
 
 
 @dataclasses.dataclass(kw_only=True)
 class Tape:
-    """All that was computed.
+    """All that was computed, in the order of the computation.
 
     Attributes:
       expand: the names of the operations to open.
-      values: every value, in the order of the computation.
       literals: the indices of the numbers that stand in the source.
       constants: the indices of the values that depend on no argument.
-      operations: every operation, in the order of the computation.
       inputs: the indices of the arguments.
       outputs: the indices of the results.
       openable: the names of the operations that could be, or were, opened.
@@ -95,7 +72,6 @@ class Tape:
     openable: set[str] = dataclasses.field(default_factory=set)
 
     def write(self, value: Any) -> int:
-        """Keep a value; return its index."""
         self.values.append(value)
         return len(self.values) - 1
 
@@ -119,7 +95,7 @@ class Tape:
         name: str,
         operands: Sequence[int],
         bind: Callable[..., tuple[Any, ...]],
-        call: Call,
+        stack: Stack,
         *,
         parameters: Mapping[str, Any] = MappingProxyType({}),
         primitive: str = "",
@@ -133,19 +109,17 @@ class Tape:
         results = list(map(self.write, values))
         if self.constants.issuperset(operands):
             self.constants.update(results)
-        self.operations.append(
-            Operation(
-                name=name,
-                primitive=primitive or name,
-                operands=tuple(operands),
-                results=tuple(results),
-                parameters=parameters,
-                bind=bind,
-                stack=call.stack,
-                turn=call.turn,
-                body=body,
-            )
+        operation = Operation(
+            name=name,
+            primitive=primitive or name,
+            operands=tuple(operands),
+            results=tuple(results),
+            parameters=parameters,
+            bind=bind,
+            stack=stack,
+            body=body,
         )
+        self.operations.append(operation)
         return results
 
     def wants(self, index: int) -> bool:
@@ -190,11 +164,7 @@ def on_tape(
 def argument_names(
     function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
 ) -> list[str]:
-    """Return the function's name for each array: `w1`, `params.weight`, `layers[0].bias`.
-
-    >>> argument_names(lambda w, *x: w, ({"b": 1.0}, 2.0, 3.0), {"y": 4.0})
-    ["w['b']", 'x[0]', 'x[1]', 'y']
-    """
+    """Return the function's name for each array: `w1`, `params.weight`, `layers[0].bias`."""
     paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
     parameters = positional_names(function, len(args))
     names = []
@@ -228,15 +198,15 @@ def unit_cotangent(what: str, tape: Tape, output: Any, hint: str = "") -> Cotang
 
 
 def given_cotangent(tape: Tape, output: Any, cotangent: Any) -> Cotangents:
-    """Return the start of a backward pass from any output; refuse a cotangent that is not like it.
-
-    The output is a pytree of shapes and dtypes.
-    """
+    """Return the start of a backward pass from any output; refuse a cotangent unlike it."""
     leaves, structure = jax.tree.flatten(output)
     given, given_structure = jax.tree.flatten(cotangent)
     for leaf in given:
         _check_array("cotangent", leaf)
-    if given_structure != structure or not all(map(_is_like, given, leaves)):
+    if given_structure != structure or not all(
+        np.shape(ȳ) == y.shape and (not np.iscomplexobj(ȳ) or np.iscomplexobj(y))
+        for ȳ, y in zip(given, leaves, strict=True)
+    ):
         raise UsageError(
             f"cotangent: expected arrays like the output, {jax.tree.map(_described, output)}; "
             f"got {jax.tree.map(_described, cotangent)}."
@@ -244,29 +214,11 @@ def given_cotangent(tape: Tape, output: Any, cotangent: Any) -> Cotangents:
     return [
         (index, jnp.asarray(adjoint, tape.values[index].dtype))
         for index, adjoint in zip(tape.outputs, given, strict=True)
-        if is_differentiable(tape.values[index])
+        if tape.wants(index)
     ]
 
 
-def _is_like(given: Any, leaf: Any) -> bool:
-    """Whether an output's adjoint can have the shape and the numbers of a cotangent."""
-    is_complex = jnp.issubdtype(jnp.result_type(given), jnp.complexfloating)
-    return np.shape(given) == leaf.shape and (
-        not is_complex or jnp.issubdtype(leaf.dtype, jnp.complexfloating)
-    )
-
-
-def check_values(args: tuple, kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments that stand for arrays while JAX transforms a function."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
-        raise UsageError(
-            "trace: expected arrays with values; inside jit, grad or vmap there are none. "
-            "Call it outside: what is under jit inside of the function is opened."
-        )
-
-
 def check_floats(args: tuple, argnums: int | Sequence[int]) -> None:
-    """Refuse arguments that nothing can be derived by."""
     for i in [argnums] if isinstance(argnums, int) else argnums:
         if not -len(args) <= i < len(args):
             raise UsageError(
@@ -302,143 +254,118 @@ def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any], expand: Iterable[str]
     """Carry out a jaxpr and keep every value; refuse side effects and calls back to Python."""
     tape = Tape(expand=frozenset(expand))
     tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
-    tape.returns(_carry_out(tape, jaxpr, tape.inputs, Call()))
+    tape.returns(_carry_out(tape, jaxpr, tape.inputs, Stack()))
     return tape
 
 
-def _carry_out(tape: Tape, jaxpr: ClosedJaxpr, inputs: Sequence[int], call: Call) -> list[int]:
-    """Carry out a jaxpr on a tape; return the indices of its results."""
-    return interpret(
-        jaxpr,
-        inputs,
-        lambda equation, operands: _perform(tape, equation, operands, call.equation(equation)),
-        tape.write_constant,
-    )
+def _carry_out(tape: Tape, jaxpr: ClosedJaxpr, inputs: Sequence[int], stack: Stack) -> list[int]:
+
+    def perform(equation: JaxprEqn, operands: list[int]) -> list[int]:
+        return _perform(tape, equation, operands, stack.call(equation.source_info))
+
+    return interpret(jaxpr, inputs, perform, tape.write_constant)
 
 
-def _perform(tape: Tape, equation: Any, operands: list[int], call: Call) -> list[int]:
+def _perform(tape: Tape, equation: Any, operands: list[int], stack: Stack) -> list[int]:
     """Carry out one equation: opened, with a tape of its own, or as it is."""
     primitive, parameters = equation.primitive.name, equation.params
-    if _is_identity(equation):
-        return operands
+    converts = primitive == "convert_element_type"
+    if converts and equation.invars[0].aval.dtype == equation.outvars[0].aval.dtype:
+        return operands  # JAX's mark that a number was Python's
     if primitive in CALLS:
-        return _call(tape, parameters, operands, call)
-    _refuse_effects(equation, call)
+        return _call(tape, parameters, operands, stack)
+    if equation.effects or "callback" in primitive:
+        raise UsageError(
+            f"trace: expected a pure function; {primitive} has a side effect or "
+            f"calls back to Python ({stack.source}). Take it out of the function: "
+            "every value can be seen in the graph."
+        )
     name = called(parameters).jaxpr.debug_info.func_name if primitive in CUSTOM else primitive
     if primitive in OPENERS:
         tape.openable.update((name, primitive))
         if not tape.expand.isdisjoint((name, primitive)):
-            return OPENERS[primitive](tape, parameters, operands, call)
+            return OPENERS[primitive](tape, parameters, operands, stack)
     return tape.carry_out(
         name,
         operands,
         lambda *values: bind(equation, values),
-        call,
+        stack,
         parameters=parameters,
         primitive=primitive,
         body=_body(tape, primitive, parameters, operands) if primitive in LOOPS else None,
     )
 
 
-def _is_identity(equation: Any) -> bool:
-    """Whether it converts to the dtype that is there: JAX's mark that a number was Python's."""
-    converts = equation.primitive.name == "convert_element_type"
-    return converts and equation.invars[0].aval.dtype == equation.outvars[0].aval.dtype
-
-
-def _refuse_effects(equation: Any, call: Call) -> None:
-    if equation.effects or "callback" in equation.primitive.name:
-        raise UsageError(
-            f"trace: expected a pure function; {equation.primitive.name} has a side effect or "
-            f"calls back to Python ({call.stack.source}). Take it out of the function: "
-            "every value can be seen in the graph."
-        )
-
-
 def _body(tape: Tape, loop: str, parameters: Any, operands: list[int]) -> Tape:
     """Carry out the inside of a loop on a tape of its own."""
     body = Tape(expand=tape.expand)
     body.inputs = [body.write(tape.values[i]) for i in operands]
-    body.literals = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.literals}
-    body.constants = {j for i, j in zip(operands, body.inputs, strict=True) if i in tape.constants}
-    body.returns(LOOPS[loop](body, parameters, body.inputs, Call()))
+    body.literals = {j for j, i in enumerate(operands) if i in tape.literals}
+    body.constants = {j for j, i in enumerate(operands) if i in tape.constants}
+    body.returns(LOOPS[loop](body, parameters, body.inputs, Stack()))
     tape.openable |= body.openable
     return body
 
 
-def _call(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
-    """Open a call: under `jit`, `checkpoint`, or of a function with its own derivative."""
-    return _carry_out(tape, called(parameters), operands, call)
+def _call(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> list[int]:
+    return _carry_out(tape, called(parameters), operands, stack)
 
 
-def _scan(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
+def _scan(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> list[int]:
     """Open a `scan`: each turn reads its part of `xs` and hands on the carry."""
     jaxpr = called(parameters)
-    num_consts, num_carry = _scan_sizes(parameters)
+    if "num_carry" in parameters:
+        num_consts, num_carry = parameters["num_consts"], parameters["num_carry"]
+    else:  # from JAX 0.11 on
+        num_consts, num_carry, _ = (len(list(part)) for part in parameters["ft_in"].unpack())
     consts, carry = operands[:num_consts], operands[num_consts : num_consts + num_carry]
     xs = operands[num_consts + num_carry :]
     turns = range(parameters["length"])
     outputs: dict[int, list[int]] = {}
     for k in reversed(turns) if parameters["reverse"] else turns:
-        here = call.in_turn(k)
+        here = stack.in_turn(k)
         parts = [index for x in xs for index in _index(tape, x, k, here)]
         results = _carry_out(tape, jaxpr, [*consts, *carry, *parts], here)
         carry, outputs[k] = results[:num_carry], results[num_carry:]
     if not turns:  # only the shapes are known
         shapes = jaxpr.out_avals[num_carry:]
         return [*carry, *(tape.write(jnp.zeros((0, *s.shape), s.dtype)) for s in shapes)]
-    columns = zip(*(outputs[k] for k in turns), strict=True)
-    return [*carry, *(index for column in columns for index in _stack(tape, column, call))]
+    for column in zip(*(outputs[k] for k in turns), strict=True):
+        carry += tape.carry_out("stack", column, lambda *values: (jnp.stack(values),), stack)
+    return carry
 
 
-def _index(tape: Tape, x: int, k: int, call: Call) -> list[int]:
+def _index(tape: Tape, x: int, k: int, stack: Stack) -> list[int]:
     def part(x: Any) -> tuple[Any, ...]:
         return (lax.dynamic_index_in_dim(x, k, keepdims=False),)
 
-    return tape.carry_out("index", [x], part, call, parameters={"at": k})
+    return tape.carry_out("index", [x], part, stack, parameters={"at": k})
 
 
-def _stack(tape: Tape, column: Sequence[int], call: Call) -> list[int]:
-    return tape.carry_out("stack", column, lambda *values: (jnp.stack(values),), call)
-
-
-def _scan_sizes(parameters: Any) -> tuple[int, int]:
-    """Return how many constants a scan has, and how many leaves its carry."""
-    if "num_carry" in parameters:
-        return parameters["num_consts"], parameters["num_carry"]
-    consts, carry, _ = parameters["ft_in"].unpack()  # from JAX 0.11 on
-    return len(list(consts)), len(list(carry))
-
-
-def _while(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
+def _while(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> list[int]:
     """Open a `while`: a turn as often as its condition holds."""
     after_cond = parameters["cond_nconsts"]
     after_body = after_cond + parameters["body_nconsts"]
     cond_consts, body_consts = operands[:after_cond], operands[after_cond:after_body]
     carry = operands[after_body:]
-    k = 0
-    while _holds(tape, parameters["cond_jaxpr"], [*cond_consts, *carry]):
-        here = call.in_turn(k)
-        carry = _carry_out(tape, parameters["body_jaxpr"], [*body_consts, *carry], here)
-        k += 1
+    for k in itertools.count():
+        read = [tape.values[i] for i in [*cond_consts, *carry]]
+        condition = evaluate(parameters["cond_jaxpr"], read, expand=())
+        if not _known("while", condition.values[condition.outputs[0]]):
+            break
+        inputs = [*body_consts, *carry]
+        carry = _carry_out(tape, parameters["body_jaxpr"], inputs, stack.in_turn(k))
     return carry
 
 
-def _holds(tape: Tape, condition: ClosedJaxpr, operands: list[int]) -> bool:
-    answer = evaluate(condition, [tape.values[i] for i in operands], expand=())
-    return bool(_known("while", answer.values[answer.outputs[0]]))
-
-
-def _cond(tape: Tape, parameters: Any, operands: list[int], call: Call) -> list[int]:
-    """Open a `cond` or a `switch`: the branch that was taken."""
+def _cond(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> list[int]:
     which, *rest = operands
     branches = parameters["branches"]
     taken = min(max(int(_known("cond", tape.values[which])), 0), len(branches) - 1)
-    return _carry_out(tape, branches[taken], rest, call)
+    return _carry_out(tape, branches[taken], rest, stack)
 
 
 def _known(loop: str, condition: Any) -> Any:
-    """Return a condition that has a value."""
     if isinstance(condition, Tracer):
         raise UsageError(
             f"gradient: expected values where a {loop} decides by them; inside jit, grad or vmap "
@@ -447,7 +374,7 @@ def _known(loop: str, condition: Any) -> Any:
     return condition
 
 
-Opener: TypeAlias = Callable[[Tape, Any, list[int], Call], list[int]]
+Opener: TypeAlias = Callable[[Tape, Any, list[int], Stack], list[int]]
 
 LOOPS: Mapping[str, Opener] = MappingProxyType({"scan": _scan, "while": _while, "cond": _cond})
 """Control flow: one operation with a body, unless it is to be opened."""

@@ -14,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,45 +23,47 @@ from jaxtyping import Array, Shaped
 
 from funcnet.graph._notation import Formula, number
 
-Axes: TypeAlias = tuple[Any, ...]
-"""Numbers of axes: `int`, and under `vmap` NumPy's integers."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
     """The local derivative of a result by one operand.
 
     Attributes:
-      formula: `formula(y, *operands)`, the derivative in symbols, from the names of the values.
+      symbols: the derivative in symbols, with `{y}`, `{a}`, `{b}`, `{c}` for result and operands.
       pull: `pull(ȳ, y, *operands) -> ā`.
       elementwise: whether `∂y/∂a` is an array: each element depends on its own alone.
     """
 
-    formula: Callable[..., Formula]
+    symbols: Formula
     pull: Callable[..., Array]
     elementwise: bool
 
+    def formula(self, *names: str) -> Formula:
+        """Return the derivative in symbols, from the names of the result and the operands."""
+        written, after = dict(zip("yabc", names, strict=False)), self.symbols.after
+        return dataclasses.replace(
+            self.symbols,
+            before=self.symbols.before.format_map(written),
+            after=after and after.format_map(written),
+        )
 
-def slope(formula: Callable[..., str], derivative: Callable[..., Any]) -> Rule:
+
+def slope(symbols: str, derivative: Callable[..., Any]) -> Rule:
     """Return the rule of an elementwise operation: `ā = ȳ · derivative(y, *operands)`.
 
-    >>> square = slope(lambda y, a: f"2 {a}", lambda y, a: 2 * a)
+    >>> square = slope("2 {a}", lambda y, a: 2 * a)
     >>> square.pull(jnp.array(10.0), jnp.array(9.0), jnp.array(3.0))
     Array(60., dtype=float32, weak_type=True)
     """
     return Rule(
-        formula=lambda y, *operands: Formula(before=str(formula(y, *operands))),
+        symbols=Formula(before=symbols),
         pull=lambda ȳ, y, *operands: ȳ * _like(ȳ, derivative(y, *operands)),
         elementwise=True,
     )
 
 
 def linear(
-    transposed: Callable[[Array], Array],
-    before: str = "",
-    after: str = "",
-    *,
-    encloses: bool = False,
+    transposed: Callable[[Array], Array], before: str = "", after: str = "", encloses: bool = False
 ) -> Rule:
     """Return the rule of a linear map, `ā = transposed(ȳ)`; the rest is its `Formula`.
 
@@ -69,11 +71,8 @@ def linear(
     >>> total.pull(jnp.array(2.0), jnp.array(6.0), jnp.ones(3))
     Array([2., 2., 2.], dtype=float32, weak_type=True)
     """
-    return Rule(
-        formula=lambda *_: Formula(before=before, after=after, encloses=encloses),
-        pull=lambda ȳ, *_: transposed(ȳ),
-        elementwise=False,
-    )
+    symbols = Formula(before=before, after=after, encloses=encloses)
+    return Rule(symbols=symbols, pull=lambda ȳ, *_: transposed(ȳ), elementwise=False)
 
 
 def _like(ȳ: Array, derivative: Any) -> Any:
@@ -87,10 +86,6 @@ def _share(a: Array, b: Array) -> Array:
     return ((a > b).astype(a.dtype) + (a >= b).astype(a.dtype)) / 2
 
 
-def _nonzero(a: Array) -> Array:
-    return jnp.where(a == 0, jnp.ones_like(a), a)
-
-
 def _bell(a: Array) -> Array:
     """Return σ′(a) with its tail: `σ(a) (1 − σ(a))` is 0 where σ(a) rounds to 1."""
     return 1 / (2 + (jnp.exp(a) + jnp.exp(-a)))
@@ -100,10 +95,10 @@ def _gaussian(a: Array) -> Array:
     return 2 / math.sqrt(math.pi) * jnp.exp(-a * a)
 
 
-ONE = slope(lambda *_: "1", lambda *_: 1)
-MINUS_ONE = slope(lambda *_: "−1", lambda *_: -1)
+ONE = slope("1", lambda *_: 1)
+MINUS_ONE = slope("−1", lambda *_: -1)
 ZERO = Rule(
-    formula=lambda *_: Formula(before="0"),
+    symbols=Formula(before="0"),
     pull=lambda ȳ, *_: jnp.zeros_like(ȳ),  # 0 · ∞ would be NaN
     elementwise=True,
 )
@@ -114,82 +109,68 @@ SLOPES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "add": (ONE, ONE),
         "add_any": (ONE, ONE),
         "sub": (ONE, MINUS_ONE),
-        "mul": (
-            slope(lambda y, a, b: b, lambda y, a, b: b),
-            slope(lambda y, a, b: a, lambda y, a, b: a),
-        ),
+        "mul": (slope("{b!s}", lambda y, a, b: b), slope("{a!s}", lambda y, a, b: a)),
         "div": (
-            slope(lambda y, a, b: f"1 / {b}", lambda y, a, b: 1 / b),
-            slope(lambda y, a, b: f"−{y} / {b}", lambda y, a, b: -y / b),
+            slope("1 / {b}", lambda y, a, b: 1 / b),
+            slope("−{y} / {b}", lambda y, a, b: -y / b),
         ),
         "neg": (MINUS_ONE,),
         # powers
         "pow": (
-            slope(
-                lambda y, a, b: f"{b} {a}^({b} − 1)",
-                lambda y, a, b: b * a ** jnp.where(b == 0, 1, b - 1),
-            ),
-            slope(lambda y, a, b: f"{y} log {a}", lambda y, a, b: y * jnp.log(_nonzero(a))),
+            slope("{b} {a}^({b} − 1)", lambda y, a, b: b * a ** jnp.where(b == 0, 1, b - 1)),
+            slope("{y} log {a}", lambda y, a, b: y * jnp.log(jnp.where(a == 0, 1, a))),
         ),
-        "square": (slope(lambda y, a: f"2 {a}", lambda y, a: 2 * a),),
-        "sqrt": (slope(lambda y, a: f"1 / (2 {y})", lambda y, a: 0.5 / y),),
-        "rsqrt": (slope(lambda y, a: f"−{y} / (2 {a})", lambda y, a: -0.5 * y / a),),
-        "cbrt": (slope(lambda y, a: f"{y} / (3 {a})", lambda y, a: y / (3 * a)),),
+        "square": (slope("2 {a}", lambda y, a: 2 * a),),
+        "sqrt": (slope("1 / (2 {y})", lambda y, a: 0.5 / y),),
+        "rsqrt": (slope("−{y} / (2 {a})", lambda y, a: -0.5 * y / a),),
+        "cbrt": (slope("{y} / (3 {a})", lambda y, a: y / (3 * a)),),
         # exponentials and logarithms
-        "exp": (slope(lambda y, a: y, lambda y, a: y),),
-        "exp2": (slope(lambda y, a: f"{y} log 2", lambda y, a: y * math.log(2)),),
-        "expm1": (slope(lambda y, a: f"{y} + 1", lambda y, a: y + 1),),
-        "log": (slope(lambda y, a: f"1 / {a}", lambda y, a: 1 / a),),
-        "log1p": (slope(lambda y, a: f"1 / (1 + {a})", lambda y, a: 1 / (1 + a)),),
-        "logistic": (slope(lambda y, a: f"{y} (1 − {y})", lambda y, a: _bell(a)),),
-        "erf": (slope(lambda y, a: f"2/√π e^(−{a}²)", lambda y, a: _gaussian(a)),),
-        "erfc": (slope(lambda y, a: f"−2/√π e^(−{a}²)", lambda y, a: -_gaussian(a)),),
+        "exp": (slope("{y!s}", lambda y, a: y),),
+        "exp2": (slope("{y} log 2", lambda y, a: y * math.log(2)),),
+        "expm1": (slope("{y} + 1", lambda y, a: y + 1),),
+        "log": (slope("1 / {a}", lambda y, a: 1 / a),),
+        "log1p": (slope("1 / (1 + {a})", lambda y, a: 1 / (1 + a)),),
+        "logistic": (slope("{y} (1 − {y})", lambda y, a: _bell(a)),),
+        "erf": (slope("2/√π e^(−{a}²)", lambda y, a: _gaussian(a)),),
+        "erfc": (slope("−2/√π e^(−{a}²)", lambda y, a: -_gaussian(a)),),
         # trigonometry
-        "sin": (slope(lambda y, a: f"cos {a}", lambda y, a: jnp.cos(a)),),
-        "cos": (slope(lambda y, a: f"−sin {a}", lambda y, a: -jnp.sin(a)),),
-        "tan": (slope(lambda y, a: f"1 + {y}²", lambda y, a: 1 + y * y),),
-        "asin": (slope(lambda y, a: f"1 / √(1 − {a}²)", lambda y, a: lax.rsqrt(1 - a * a)),),
-        "acos": (slope(lambda y, a: f"−1 / √(1 − {a}²)", lambda y, a: -lax.rsqrt(1 - a * a)),),
-        "atan": (slope(lambda y, a: f"1 / (1 + {a}²)", lambda y, a: 1 / (1 + a * a)),),
+        "sin": (slope("cos {a}", lambda y, a: jnp.cos(a)),),
+        "cos": (slope("−sin {a}", lambda y, a: -jnp.sin(a)),),
+        "tan": (slope("1 + {y}²", lambda y, a: 1 + y * y),),
+        "asin": (slope("1 / √(1 − {a}²)", lambda y, a: lax.rsqrt(1 - a * a)),),
+        "acos": (slope("−1 / √(1 − {a}²)", lambda y, a: -lax.rsqrt(1 - a * a)),),
+        "atan": (slope("1 / (1 + {a}²)", lambda y, a: 1 / (1 + a * a)),),
         "atan2": (
-            slope(lambda y, a, b: f"{b} / ({a}² + {b}²)", lambda y, a, b: b / (a * a + b * b)),
-            slope(lambda y, a, b: f"−{a} / ({a}² + {b}²)", lambda y, a, b: -a / (a * a + b * b)),
+            slope("{b} / ({a}² + {b}²)", lambda y, a, b: b / (a * a + b * b)),
+            slope("−{a} / ({a}² + {b}²)", lambda y, a, b: -a / (a * a + b * b)),
         ),
-        "sinh": (slope(lambda y, a: f"cosh {a}", lambda y, a: jnp.cosh(a)),),
-        "cosh": (slope(lambda y, a: f"sinh {a}", lambda y, a: jnp.sinh(a)),),
-        "tanh": (slope(lambda y, a: f"1 − {y}²", lambda y, a: 4 * _bell(2 * a)),),
+        "sinh": (slope("cosh {a}", lambda y, a: jnp.cosh(a)),),
+        "cosh": (slope("sinh {a}", lambda y, a: jnp.sinh(a)),),
+        "tanh": (slope("1 − {y}²", lambda y, a: 4 * _bell(2 * a)),),
         # kinks and steps
         "max": (
-            slope(lambda y, a, b: f"[{a} > {b}]", lambda y, a, b: _share(a, b)),
-            slope(lambda y, a, b: f"[{b} > {a}]", lambda y, a, b: _share(b, a)),
+            slope("[{a} > {b}]", lambda y, a, b: _share(a, b)),
+            slope("[{b} > {a}]", lambda y, a, b: _share(b, a)),
         ),
         "min": (
-            slope(lambda y, a, b: f"[{a} < {b}]", lambda y, a, b: _share(b, a)),
-            slope(lambda y, a, b: f"[{b} < {a}]", lambda y, a, b: _share(a, b)),
+            slope("[{a} < {b}]", lambda y, a, b: _share(b, a)),
+            slope("[{b} < {a}]", lambda y, a, b: _share(a, b)),
         ),
-        "abs": (slope(lambda y, a: f"sign {a}", lambda y, a: jnp.sign(a)),),
-        "sign": (ZERO,),
-        "floor": (ZERO,),
-        "ceil": (ZERO,),
-        "round": (ZERO,),
+        "abs": (slope("sign {a}", lambda y, a: jnp.sign(a)),),
+        **dict.fromkeys(("sign", "floor", "ceil", "round"), (ZERO,)),
         # identities
-        "copy": (ONE,),
-        "copy_p": (ONE,),
+        **dict.fromkeys(("copy", "copy_p"), (ONE,)),
     }
 )
 """Elementwise operations: one slope per operand, in the order of the operands."""
 
 
 def _integer_pow(a: Array, *, y: int) -> tuple[Rule, ...]:
-    n = y
-
-    def formula(y: str, a: str) -> str:
-        written = {2: f"2 {a}", 3: f"3 {a}²", -1: f"−{y} / {a}"}
-        return written.get(n, f"{number(n)} {a}^{number(n - 1)}")
-
-    if n == 0:
+    if y == 0:
         return (ZERO,)  # 0 · a⁻¹ would be NaN at 0
-    return (slope(formula, lambda _, a: n * a ** (n - 1)),)
+    written = {2: "2 {a}", 3: "3 {a}²", -1: "−{y} / {a}"}
+    general = f"{number(y)} {{a}}^{number(y - 1)}"
+    return (slope(written.get(y, general), lambda _, a: y * a ** (y - 1)),)
 
 
 def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
@@ -198,10 +179,8 @@ def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
     def chosen(k: int) -> Rule:
         case = bool(k) if which.dtype == bool else k
         return Rule(
-            formula=lambda y, which, *_: Formula(before=f"[{which} = {case}]"),
-            pull=lambda ȳ, *_: jnp.where(
-                which == jnp.asarray(k, which.dtype), ȳ, jnp.zeros_like(ȳ)
-            ),
+            symbols=Formula(before=f"[{{a}} = {case}]"),
+            pull=lambda ȳ, *_: jnp.where(which == case, ȳ, jnp.zeros_like(ȳ)),
             elementwise=which.shape == cases[k].shape,
         )
 
@@ -210,9 +189,9 @@ def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
 
 def _clamp(low: Array, a: Array, high: Array) -> tuple[Rule, ...]:
     return (
-        slope(lambda y, a, b, c: f"[{a} > {b}]", lambda *_: (low > a) & (low < high)),
-        slope(lambda y, a, b, c: f"[{a} < {b} < {c}]", lambda *_: (low < a) & (a < high)),
-        slope(lambda y, a, b, c: f"[{c} < {b}]", lambda *_: high < a),
+        slope("[{a} > {b}]", lambda *_: (low > a) & (low < high)),
+        slope("[{a} < {b} < {c}]", lambda *_: (low < a) & (a < high)),
+        slope("[{c} < {b}]", lambda *_: high < a),
     )
 
 
@@ -220,7 +199,7 @@ def _convert_element_type(a: Array, *, new_dtype: Any, **_: Any) -> tuple[Rule, 
     """Take the real part of the adjoint of a number that becomes complex."""
     if jnp.issubdtype(new_dtype, jnp.complexfloating):
         return (linear(lambda ȳ: ȳ.real.astype(a.dtype), "Re "),)
-    return (Rule(formula=ONE.formula, pull=lambda ȳ, *_: ȳ.astype(a.dtype), elementwise=True),)
+    return (dataclasses.replace(ONE, pull=lambda ȳ, *_: ȳ.astype(a.dtype)),)
 
 
 def _dot_general(
@@ -239,41 +218,27 @@ def _dot_general(
         return jnp.einsum(ȳ, result, factor, letters, to, precision=precision).astype(operand.dtype)
 
     return (
-        Rule(
-            formula=lambda y, a, b: Formula(before="", after=f" {b}ᵀ"),
-            pull=lambda ȳ, *_: product(ȳ, b, B, a, A),
-            elementwise=False,
-        ),
-        Rule(
-            formula=lambda y, a, b: Formula(before=f"{a}ᵀ ", after=""),
-            pull=lambda ȳ, *_: product(ȳ, a, A, b, B),
-            elementwise=False,
-        ),
+        linear(lambda ȳ: product(ȳ, b, B, a, A), "", " {b}ᵀ"),
+        linear(lambda ȳ: product(ȳ, a, A, b, B), "{a}ᵀ "),
     )
 
 
-def _reduce_extremum(a: Array, *, axes: Axes, **_: Any) -> tuple[Rule, ...]:
+def _reduce_extremum(a: Array, *, axes: Any, **_: Any) -> tuple[Rule, ...]:
     """Give the adjoint to the largest (or smallest) elements, in equal shares."""
 
     def shared(ȳ: Array, y: Array, a: Array) -> Array:
         winners = (a == jnp.expand_dims(y, axes)).astype(ȳ.dtype)
         return winners * jnp.expand_dims(ȳ / winners.sum(axes), axes)
 
-    return (
-        Rule(
-            formula=lambda y, a: Formula(before="", after=f", to where {a} = {y}"),
-            pull=shared,
-            elementwise=False,
-        ),
-    )
+    symbols = Formula(before="", after=", to where {a} = {y}")
+    return (Rule(symbols=symbols, pull=shared, elementwise=False),)
 
 
 def _broadcast_in_dim(
-    a: Array, *, shape: tuple[int, ...], broadcast_dimensions: Axes, **_: Any
+    a: Array, *, shape: Any, broadcast_dimensions: Any, **_: Any
 ) -> tuple[Rule, ...]:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
-    stretched = tuple(i for i, j in enumerate(broadcast_dimensions) if a.shape[i] != shape[j])
-    return (linear(lambda ȳ: ȳ.sum(new).sum(stretched, keepdims=True), "Σ "),)
+    return (linear(lambda ȳ: match_operand(ȳ.sum(new), a), "Σ "),)
 
 
 def _reshape(a: Array, **_: Any) -> tuple[Rule, ...]:
@@ -329,25 +294,22 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
         "clamp": _clamp,
         "convert_element_type": _convert_element_type,
         "stop_gradient": lambda a: (
-            dataclasses.replace(ZERO, formula=lambda *_: Formula(before="0, as told")),
+            dataclasses.replace(ZERO, symbols=Formula(before="0, as told")),
         ),
         "dot_general": _dot_general,
         # reductions and their opposites
         "reduce_sum": lambda a, *, axes, **_: (
             linear(lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape), "", ", to each"),
         ),
-        "reduce_max": _reduce_extremum,
-        "reduce_min": _reduce_extremum,
+        **dict.fromkeys(("reduce_max", "reduce_min"), _reduce_extremum),
         "broadcast_in_dim": _broadcast_in_dim,
         "cumsum": lambda a, *, axis, reverse: (
             linear(lambda ȳ: lax.cumsum(ȳ, axis, not reverse), "Σ ", " from here on"),
         ),
         # other shapes, other orders
-        "reshape": _reshape,
-        "squeeze": _reshape,
-        "expand_dims": _reshape,
+        **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
         "transpose": lambda a, *, permutation: (
-            linear(lambda ȳ: ȳ.transpose(np.argsort(permutation)), "", "ᵀ", encloses=True),
+            linear(lambda ȳ: ȳ.transpose(np.argsort(permutation)), "", "ᵀ", True),
         ),
         "rev": lambda a, *, dimensions: (
             linear(lambda ȳ: lax.rev(ȳ, dimensions), "", ", reversed"),
@@ -364,13 +326,9 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
 )
 """Operations whose rules depend on shapes or parameters: `rule(*operands, **parameters)`."""
 
-ELEMENTWISE: frozenset[str] = frozenset(SLOPES) | {
-    "integer_pow",
-    "select_n",
-    "clamp",
-    "convert_element_type",
-    "stop_gradient",
-}
+ELEMENTWISE = frozenset(SLOPES).union(
+    ("integer_pow", "select_n", "clamp", "convert_element_type", "stop_gradient")
+)
 """The operations of both tables whose result depends, element by element, on its own element."""
 
 
@@ -389,11 +347,9 @@ def rules(
     """
     if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in operands):
         return None
-    if operation in SLOPES:
-        return SLOPES[operation]
     if operation in STRUCTURED:
         return STRUCTURED[operation](*operands, **parameters)
-    return None
+    return SLOPES.get(operation)
 
 
 def match_operand(

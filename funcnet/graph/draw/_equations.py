@@ -1,8 +1,7 @@
 """One step of the walk as an equation, with symbols and with numbers, in MathML.
 
 Forward `d = v1 + v2 = 15 + 40 = 55`, backward the incoming adjoint times the local derivative,
-`∂L/∂w1 = ∂L/∂b · ∂b/∂w1 = (−3)(5) = −15`, a sum over the uses where there are several. Every name
-is escaped: a variable is never markup.
+`∂L/∂w1 = ∂L/∂b · ∂b/∂w1 = (−3)(5) = −15`, a sum over the uses. Every name is escaped.
 """
 
 from collections.abc import Iterable
@@ -11,46 +10,30 @@ from html import escape
 from funcnet.graph._nodes import Computation, Edge, Node
 from funcnet.graph._notation import factor, fraction, summary
 
-MAX_TERMS = 4
-"""The largest number of terms of a sum that are written; the rest is an ellipsis."""
+MAX_TERMS = 4  # terms of a sum that are written; the rest is an ellipsis
 
 
 def forward(node: Node) -> str:
-    """Return how a value was computed.
-
-    >>> import re
-    >>> from funcnet.graph import trace
-    >>> re.sub("<.*?>", "", forward(trace(lambda x: 10 - x)(55.0).output))
-    'output=10 − x=10 − 55=−45'
-    """
     sides = [node.name, node.expression, node.numbers, summary(node.value)]
     return _equation(_text(side) for side in dict.fromkeys(sides))
 
 
 def backward(graph: Computation, node: Node) -> str:
-    """Return how an adjoint was computed, from the adjoints of the nodes that use it.
-
-    >>> import re
-    >>> from funcnet.graph import trace
-    >>> graph = trace(lambda x: x * 3)(2.0)
-    >>> re.sub("<.*?>", "", backward(graph, graph["x"]))
-    '∂output∂x=∂output∂output·∂output∂x=(1)(3)=3'
-    """
+    """Return how an adjoint was computed, from the adjoints of the nodes that use it."""
     uses = graph.uses.get(node.index, ())[::-1]  # the backward pass goes up; a sum is read down
     sides = [_fraction(graph.objective, node.name)]
     if uses:
         shown = uses[:MAX_TERMS]
         rest = ["…"] * (len(uses) > MAX_TERMS) + ["ȳ"] * (node.index in graph.cotangents)
         ends = list(map(_text, rest))
-        sides.append(_sum([*(_symbols(graph, use) for use in shown), *ends]))
-        sides.append(_sum([*(_numbers(graph, use) for use in shown), *ends]))
+        sides.append("<mo>+</mo>".join([*(_symbols(graph, use) for use in shown), *ends]))
+        sides.append("<mo>+</mo>".join([*(_numbers(graph, use) for use in shown), *ends]))
         if len(uses) > 1 and not ends and all(map(_is_number, uses)):
-            sides.append(_sum(_text(factor(use.contribution)) for use in uses))
+            sides.append("<mo>+</mo>".join(_text(factor(use.contribution)) for use in uses))
     return _equation([*sides, _text(summary(node.adjoint))])
 
 
 def _symbols(graph: Computation, use: Edge) -> str:
-    """Return `∂L/∂b · ∂b/∂w1`."""
     parent, child = graph.nodes[use.parent].name, graph.nodes[use.child].name
     return f"{_fraction(graph.objective, parent)}<mo>·</mo>{_fraction(parent, child)}"
 
@@ -70,10 +53,6 @@ def _numbers(graph: Computation, use: Edge) -> str:
 def _is_number(use: Edge) -> bool:
     """Whether both factors, the incoming adjoint and the local derivative, are numbers."""
     return not isinstance(use.local_derivative, str) and use.local_derivative.shape == ()
-
-
-def _sum(terms: Iterable[str]) -> str:
-    return "<mo>+</mo>".join(terms)
 
 
 def _fraction(of: str, by: str) -> str:

@@ -23,8 +23,7 @@ from funcnet.graph.draw._equations import backward, forward
 from funcnet.graph.draw._svg import MAX_BOXES, Box, boxes, data_file, drawing
 from funcnet.graph.draw._text import adjoint, row
 
-MAX_CELLS = 24
-"""The largest number of rows, and of columns, of a heat map."""
+MAX_CELLS = 24  # rows, and columns, of a heat map
 
 
 def html(graph: Computation, path: str | Path) -> None:
@@ -45,19 +44,21 @@ def frame(graph: Computation) -> str:
 def page(graph: Computation) -> str:
     """Return the page of a graph."""
     drawn = boxes(graph)
-    data = json.dumps(_data(graph, drawn), ensure_ascii=False, allow_nan=False)
+    data = {
+        "boxes": [_box_data(graph, box) for box in drawn],
+        "steps": list(_steps(graph, drawn)),
+    }
+    written = json.dumps(data, ensure_ascii=False, allow_nan=False)
     parts = {
         "{{title}}": escape(graph.name),
         "{{drawing.css}}": data_file("drawing.css"),
         "{{page.css}}": data_file("page.css"),
         "{{drawing}}": drawing(drawn, graph.edges),
-        "{{data}}": data.replace("&", "\\u0026").replace("<", "\\u003c"),
+        "{{data}}": written.replace("&", "\\u0026").replace("<", "\\u003c"),
         "{{page.js}}": data_file("page.js"),
     }
-    marks = re.compile("|".join(map(re.escape, parts)))
-    return marks.sub(
-        lambda mark: parts[mark[0]], data_file("page.html")
-    )  # one pass: parts are not searched
+    marks = "|".join(map(re.escape, parts))  # one pass: parts are not searched
+    return re.sub(marks, lambda mark: parts[mark[0]], data_file("page.html"))
 
 
 def record(graph: Computation) -> dict[str, Any]:
@@ -72,30 +73,16 @@ def record(graph: Computation) -> dict[str, Any]:
     }
 
 
-def _data(graph: Computation, drawn: Sequence[Box]) -> dict[str, Any]:
-    """Return the data that the page's script reads."""
-    return {
-        "boxes": [_box_data(graph, box) for box in drawn],
-        "steps": list(_steps(graph, drawn)),
-    }
-
-
 def _box_data(graph: Computation, box: Box) -> dict[str, Any]:
     node, uses = box.node, graph.uses.get(box.node.index, ())
+    has_chain = node.is_leaf and node.adjoint is not None and len(graph.nodes) <= MAX_BOXES
     return {
         "node": _node_data(node),
         "members": [row(member) for member in box.members if len(box.members) > 1],
         "maps": {"value": _heat_map(node.value), "adjoint": _heat_map(node.adjoint)},
-        "chain": _chain(graph, node),
+        "chain": str(chain_rule(graph, node)) if has_chain else "",
         "uses": [_edge_data(graph, edge) for edge in uses[::-1]],
     }
-
-
-def _chain(graph: Computation, node: Node) -> str:
-    """Return the chain rule of an argument; of a large graph nobody could read it."""
-    if not node.is_leaf or node.adjoint is None or len(graph.nodes) > MAX_BOXES:
-        return ""
-    return str(chain_rule(graph, node))
 
 
 def _steps(graph: Computation, drawn: Sequence[Box]) -> Iterator[dict[str, Any]]:
@@ -126,7 +113,6 @@ def _node_data(node: Node) -> dict[str, Any]:
 
 
 def _exact(array: ArrayLike | None) -> float | None:
-    """Return the number of a finite scalar, unrounded."""
     if array is None or not is_number(array):
         return None
     x = float(np.asarray(array))

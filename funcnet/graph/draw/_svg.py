@@ -16,42 +16,22 @@ from funcnet.graph._notation import summary
 from funcnet.graph.draw._layout import Layout, layered
 from funcnet.graph.draw._text import adjoint, cut
 
-MAX_BOXES = 300
-"""The largest number of boxes; a graph of more nodes is folded by source line."""
+MAX_BOXES = 300  # a graph of more nodes is folded by source line
+HEIGHT, ROW = 74, 100  # pixels: the height of a box, and the distance from row to row
+BOLD, LETTER = 9.8, 8.6  # pixels: the width of a letter of a title, and of other lines
+LINE = 22  # pixels: the height of a label
+MARGIN = 12  # pixels beside a text
+LONGEST = 28  # characters of a line; the whole is in the panel
+STOPS = (0.5, 0.35, 0.65, 0.22, 0.78)  # parts of an edge's way for its label, the best first
 
-HEIGHT, ROW = 74, 100
-"""The height of a box, and the distance from row to row, in pixels."""
-
-BOLD, LETTER, LINE = 9.8, 8.6, 22
-"""The width of a letter of a title, and of other lines, and the height of a label, in pixels."""
-
-MARGIN = 12
-"""The free space beside a text, in pixels."""
-
-LONGEST = 28
-"""The largest number of characters of a line; the whole is in the panel."""
-
-STOPS = (0.5, 0.35, 0.65, 0.22, 0.78)
-"""The parts of an edge's way where its label may stand, the best first."""
-
-Point: TypeAlias = tuple[float, float]
-"""A position in the layout, `(layer, row)`."""
-
-Pair: TypeAlias = tuple[int, int]
-"""Two boxes with an edge between them, `(child, parent)`."""
-
-Span: TypeAlias = tuple[float, float]
-"""The left and the right end of a layer, or of the gap after it, in pixels."""
+Point: TypeAlias = tuple[float, float]  # a position in the layout, `(layer, row)`
+Pair: TypeAlias = tuple[int, int]  # two boxes with an edge between them, `(child, parent)`
+Span: TypeAlias = tuple[float, float]  # the ends of a layer or of the gap after it, in pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Box:
-    """A node, or the nodes of one source line of a large graph.
-
-    Attributes:
-      node: the node; the last one of a line.
-      members: all nodes in the box.
-    """
+    """A node, or the nodes of one source line of a large graph; `node` is the last of them."""
 
     node: Node
     members: tuple[Node, ...]
@@ -80,11 +60,9 @@ class Label:
 
     @property
     def width(self) -> float:
-        """The width in pixels."""
         return LETTER * len(self.text) + MARGIN
 
     def overlaps(self, other: "Label") -> bool:
-        """Whether one label would hide a part of the other."""
         near = abs(self.x - other.x) < (self.width + other.width) / 2
         return near and abs(self.y - other.y) < LINE
 
@@ -96,7 +74,6 @@ def svg(graph: Computation) -> str:
 
 
 def data_file(name: str) -> str:
-    """Return a file that stands beside this one."""
     return resources.files("funcnet.graph.draw").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -104,21 +81,11 @@ def boxes(graph: Computation) -> list[Box]:
     """Return a box per node; in a large graph one per source line, or per several lines."""
     if len(graph.nodes) <= MAX_BOXES:
         return [Box(node=node, members=(node,)) for node in graph.nodes]
-    lines = list(_lines(graph.nodes))
-    many = -(-len(lines) // MAX_BOXES)
-    groups = (itertools.chain(*lines[i : i + many]) for i in range(0, len(lines), many))
-    return [Box(node=members[-1], members=members) for members in map(tuple, groups)]
-
-
-def _lines(nodes: Iterable[Node]) -> Iterator[list[Node]]:
-    """Yield neighbours of one source line; the next turn of a loop is a new line."""
-    line: list[Node] = []
-    for node in nodes:
-        if line and not _same_line(line[-1], node):
-            yield line
-            line = []
-        line.append(node)
-    yield line
+    nodes, n = graph.nodes, len(graph.nodes)
+    starts = [i for i in range(n) if i == 0 or not _same_line(nodes[i - 1], nodes[i])]
+    ends = [*starts[:: -(-len(starts) // MAX_BOXES)], n]
+    pairs = itertools.pairwise(ends)
+    return [Box(node=nodes[end - 1], members=nodes[start:end]) for start, end in pairs]
 
 
 def _same_line(before: Node, node: Node) -> bool:
@@ -131,7 +98,6 @@ def _same_line(before: Node, node: Node) -> bool:
 
 
 def drawing(boxes: Sequence[Box], edges: Iterable[Edge], *, style: str = "") -> str:
-    """Return the SVG element."""
     owner = {node.index: i for i, box in enumerate(boxes) for node in box.members}
     labels = _labels(edges, owner)
     used = ((owner[i], b) for b, box in enumerate(boxes) for n in box.members for i in n.inputs)
@@ -140,7 +106,7 @@ def drawing(boxes: Sequence[Box], edges: Iterable[Edge], *, style: str = "") -> 
     width, height = layers[-1][1] + MARGIN, layout.height * ROW
     body = [
         *(_curve(pair, route, layers) for pair, route in layout.routes.items()),
-        *(_label(pair, label) for pair, label in _placed(labels, layout, layers).items()),
+        *_labels_drawn(labels, layout, layers),
         *(_box(i, box, layout.positions[i], layers) for i, box in enumerate(boxes)),
     ]
     return (
@@ -181,7 +147,6 @@ def _y(row: float) -> float:
 
 
 def _gap(layer: float, layers: Sequence[Span]) -> Span:
-    """Return the free space after a layer."""
     return layers[int(layer)][1], layers[int(layer) + 1][0]
 
 
@@ -196,36 +161,32 @@ def _curve(pair: Pair, route: Sequence[Point], layers: Sequence[Span]) -> str:
     return f'<path class="edge" {_marks(pair)} d="{path}"/>'
 
 
-def _placed(
+def _labels_drawn(
     labels: Mapping[Pair, str], layout: Layout, layers: Sequence[Span]
-) -> dict[Pair, Label]:
-    """Return each label on its edge, in the gap after the child, aside of those before."""
-    placed: dict[Pair, Label] = {}
+) -> Iterator[str]:
+    """Draw each label on its edge, in the gap after the child, aside of those before."""
+    placed: list[Label] = []
     for pair, route in layout.routes.items():
         if pair in labels:
             tries = [_on_curve(labels[pair], route[0], route[1], t, layers) for t in STOPS]
-            free = (label for label in tries if not any(map(label.overlaps, placed.values())))
-            placed[pair] = next(free, tries[0])
-    return placed
+            free = (label for label in tries if not any(map(label.overlaps, placed)))
+            placed.append(label := next(free, tries[0]))
+            left, top = label.x - label.width / 2, label.y - LINE / 2
+            yield (
+                f'<g class="slope" {_marks(pair)}>'
+                f'<rect x="{left:g}" y="{top:g}" width="{label.width:g}" height="{LINE}"/>'
+                f'<text x="{label.x:g}" y="{label.y + 5:g}">{escape(label.text)}</text></g>'
+            )
 
 
 def _on_curve(text: str, start: Point, end: Point, t: float, layers: Sequence[Span]) -> Label:
     """Return a label at the part `t` of the way through a gap, as far as it keeps off the boxes."""
     left, right = _gap(start[0], layers)
-    rise = t * t * (3 - 2 * t)
-    label = Label(text=text, x=(left + right) / 2, y=_y(start[1] + (end[1] - start[1]) * rise))
-    room = (right - left - label.width) / 2
+    y = _y(start[1] + (end[1] - start[1]) * (t * t * (3 - 2 * t)))
+    middle = Label(text=text, x=(left + right) / 2, y=y)
+    room = (right - left - middle.width) / 2
     along = (right - left) * (1.5 * t * (1 - t) + t**3 - 0.5)
-    return dataclasses.replace(label, x=label.x + max(-room, min(room, along)))
-
-
-def _label(pair: Pair, label: Label) -> str:
-    left, top = label.x - label.width / 2, label.y - LINE / 2
-    return (
-        f'<g class="slope" {_marks(pair)}>'
-        f'<rect x="{left:g}" y="{top:g}" width="{label.width:g}" height="{LINE}"/>'
-        f'<text x="{label.x:g}" y="{label.y + 5:g}">{escape(label.text)}</text></g>'
-    )
+    return dataclasses.replace(middle, x=middle.x + max(-room, min(room, along)))
 
 
 def _marks(pair: Pair) -> str:

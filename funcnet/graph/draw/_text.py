@@ -3,8 +3,7 @@
 from funcnet.graph._nodes import Computation, Node
 from funcnet.graph._notation import summary
 
-MAX_WIDTH = 40
-"""The largest number of characters of an operation in the table."""
+MAX_WIDTH = 40  # characters of an operation in the table
 
 
 def text(graph: Computation) -> str:
@@ -19,7 +18,6 @@ def text(graph: Computation) -> str:
 
 
 def row(node: Node) -> tuple[str, ...]:
-    """Return the row of a node in the table."""
     written = cut(node.expression, MAX_WIDTH)
     return str(node.index), node.name, written, summary(node.value), adjoint(node)
 
@@ -30,7 +28,6 @@ def adjoint(node: Node) -> str:
 
 
 def cut(line: str, width: int) -> str:
-    """Return a line of at most so many characters."""
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
