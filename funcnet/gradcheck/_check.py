@@ -21,10 +21,16 @@ from funcnet.gradcheck._claims import (
 )
 from funcnet.gradcheck._precision import SMALL_LEAF, own_precision, phi_at
 from funcnet.gradcheck._report import GradientReport, LeafReport
-from funcnet.gradcheck._slopes import DIRECTIONS, Problem, element_slopes, problem_at, suspects
+from funcnet.gradcheck._slopes import (
+    DIRECTIONS,
+    Measured,
+    Problem,
+    element_slopes,
+    problem_at,
+    suspects,
+)
 from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, project
 from funcnet.gradcheck._verdict import (
-    Measured,
     compare_forward,
     compare_own,
     leaf_report,
@@ -146,7 +152,7 @@ def _first_order(
     if hand is not None and not is_real_scalar(outputs):
         raise UsageError("hand: expected a function with one real number as output to check it by.")
     phi = phi_at(function, at, onto)
-    with phi.precision.context():
+    with phi.context():
         problem = problem_at(at, phi, rtol, atol, rng)
         claims = claims_at(at, phi, hand)
         measured = [_measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size]

@@ -37,17 +37,11 @@ Gradients: TypeAlias = Mapping[str, Vector]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claims:
-    """The gradients of φ at the point, in float64.
+    """The gradients of φ at the point, in float64."""
 
-    Attributes:
-      jax: by `jax.grad`; by hand where JAX has no derivative.
-      hand: by hand, or None.
-      visible: by `jax.grad` with every `stop_gradient` taken out; None where there is none.
-    """
-
-    jax: Vector
+    jax: Vector  # by hand where JAX has no derivative
     hand: Vector | None
-    visible: Vector | None
+    visible: Vector | None  # by JAX with every `stop_gradient` taken out; None where there is none
 
     @property
     def gradients(self) -> Gradients:
@@ -72,11 +66,10 @@ def _flat(arrays: Arrays) -> Vector:
 
 def _by_hand(hand: Callable, at: Point, phi: Phi) -> Vector:
     """Return the gradient by hand in float64, or in its own precision where it refuses float64."""
-    wide, own = (arguments(at, at.arrays(), wide=wide) for wide in (phi.precision.wide, False))
     try:
-        _, gradient = compiled(hand, *wide)
+        _, gradient = compiled(hand, *arguments(at, at.arrays(), wide=phi.wide))
     except TypeError:
-        _, gradient = compiled(hand, *own)
+        _, gradient = compiled(hand, *arguments(at, at.arrays(), wide=False))
     return _hand_vector(at, gradient)
 
 
@@ -98,31 +91,25 @@ def _hand_vector(at: Point, gradient: Any) -> Vector:
 
 def _visible(at: Point, phi: Phi) -> Vector | None:
     """Return the gradient with every `stop_gradient` taken out; None where there is none."""
-    if phi.gradient is None or phi.jaxpr is None or not _hides_something(phi.jaxpr.jaxpr):
+    if phi.gradient is None or phi.jaxpr is None:
+        return None
+    equations = (equation for each in nested(phi.jaxpr.jaxpr) for equation in each.eqns)
+    if all(equation.primitive is not primitives.stop_gradient_p for equation in equations):
         return None
     shown = as_function(phi.jaxpr.replace(jaxpr=_without_stop_gradient(phi.jaxpr.jaxpr)))
     try:
-        gradient = jax.grad(shown)(at.arrays())
+        return _flat(jax.grad(shown)(at.arrays()))
     except NO_RULE:  # for what is hidden
         return None
-    return _flat(gradient)
-
-
-def _hides_something(jaxpr: jex.Jaxpr) -> bool:
-    equations = (equation for each in nested(jaxpr) for equation in each.eqns)
-    return any(equation.primitive is primitives.stop_gradient_p for equation in equations)
 
 
 def _without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
     """Return the jaxpr with copies, which let gradients through, for its `stop_gradient`s."""
 
     def visible(value: Any) -> Any:
-        match value:
-            case jex.ClosedJaxpr():
-                return value.replace(jaxpr=_without_stop_gradient(value.jaxpr))
-            case jex.Jaxpr():
-                return _without_stop_gradient(value)
-        return value
+        if isinstance(value, jex.ClosedJaxpr):
+            return value.replace(jaxpr=_without_stop_gradient(value.jaxpr))
+        return _without_stop_gradient(value) if isinstance(value, jex.Jaxpr) else value
 
     def seen(equation: jex.JaxprEqn) -> jex.JaxprEqn:
         if equation.primitive is primitives.stop_gradient_p:
@@ -133,9 +120,9 @@ def _without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
 
 
 def forward_along(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float] | None:
-    """Return `(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`.
+    """Return `(low, high) -> J v`, v cut to `low ≤ index < high`; None without a forward mode.
 
-    None where JAX has no forward mode, as for a function with a `custom_vjp`.
+    A function with a `custom_vjp` has none.
     """
 
     def slope(v: Any, low: Any, high: Any) -> Any:

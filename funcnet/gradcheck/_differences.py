@@ -15,42 +15,27 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-RATIO = 8.0
-"""The quotient of a step and the next."""
-
+RATIO = 8.0  # of a step and the next
 
 PerLine: TypeAlias = Float64[np.ndarray, "lines"]
 PerStep: TypeAlias = Float64[np.ndarray, "lines steps"]
+Finer: TypeAlias = Float64[np.ndarray, "lines left"]
 
 
 class Slopes(NamedTuple):
-    """Numerical derivatives along lines, one entry per line.
+    """Numerical derivatives along lines, one entry per line."""
 
-    Attributes:
-      value: the derivative; at a kink the mean of both sides.
-      bar: the error bar of the derivative.
-      left: the slope towards smaller arguments, at the smallest useful step.
-      right: the slope towards larger arguments.
-      kink: whether left and right differ by more than noise and curvature explain.
-      steepest: the largest slope at any step.
-      floor: the noise over the largest step: a slope below it cannot be seen.
-    """
-
-    value: PerLine
-    bar: PerLine
-    left: PerLine
+    value: PerLine  # at a kink the mean of both sides
+    bar: PerLine  # the error bar
+    left: PerLine  # the slope towards smaller arguments, at the smallest useful step
     right: PerLine
-    kink: Bool[np.ndarray, "lines"]
-    steepest: PerLine
-    floor: PerLine
+    kink: Bool[np.ndarray, "lines"]  # left and right differ by more than noise and curvature
+    steepest: PerLine  # the largest slope at any step
+    floor: PerLine  # the noise over the largest step: a slope below it cannot be seen
 
 
 def steps(exponent: int, count: int) -> Float64[np.ndarray, "steps"]:
-    """Return `count` steps, the first of them `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`.
-
-    >>> steps(4, 3)
-    array([0.0625    , 0.0078125 , 0.00097656])
-    """
+    """Return `count` steps, the first of them `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`."""
     return 2.0**-exponent / RATIO ** np.arange(count)
 
 
@@ -67,22 +52,8 @@ def extrapolate(
     """Return the slopes at 0 from values at `±t`, with their error bars.
 
     The tableau is `Aₘ(t) = (64ᵐ Aₘ₋₁(t) − Aₘ₋₁(8t)) / (64ᵐ − 1)`,
-    with `A₀(t) = (f(t) − f(−t)) / 2t`.
-
-    Args:
-      plus: the values at t.
-      minus: the values at −t.
-      middle: the value at 0.
-      t: the steps, each an eighth of the one before.
-      noise: the noise of a value, measured.
-      rounding: the part of the noise that rounding alone explains.
-      epsilon: the relative precision in which arguments and values are rounded.
-
-    >>> t = steps(4, 4)
-    >>> precision = {"noise": 1e-16, "rounding": 1e-16, "epsilon": 1e-16}
-    >>> slopes = extrapolate(np.exp(t)[None], np.exp(-t)[None], 1.0, t, **precision)
-    >>> bool(abs(slopes.value[0] - 1) < slopes.bar[0] < 1e-11)
-    True
+    with `A₀(t) = (f(t) − f(−t)) / 2t`. `rounding` is the part of the noise of a value that rounding
+    alone explains; `epsilon` is the relative precision of arguments and values.
     """
     with np.errstate(all="ignore"):
         central = (plus - minus) / (2 * t)
@@ -128,19 +99,15 @@ def _smallest_bar(column: PerStep, noise_of_slope: PerStep) -> tuple[PerLine, Pe
     """
     plain, plain_bar = column, _plain_bar(column, noise_of_slope)
     values, bars = [], []
-    for order in range(1, 4):
+    for order in range(1, min(4, column.shape[1])):
         weight = RATIO ** (2 * order)
         finer = (weight * column[:, 1:] - column[:, :-1]) / (weight - 1)
-        spread = abs(column[:, 1:] - column[:, :-1])
-        for value, bar in [
-            (column[:, 1:], spread + noise_of_slope[:, order:]),
-            (finer, _spread(finer, column) + 2 * noise_of_slope[:, order:]),
-        ]:
+        spreads = abs(np.diff(column, axis=1)), _spread(finer, column)
+        for value, spread, times in zip((column[:, 1:], finer), spreads, (1, 2), strict=True):
+            bar = spread + times * noise_of_slope[:, order:]
             values.append(value)
             bars.append(np.maximum(bar, _contradiction(value, plain, plain_bar, order)))
         column = finer
-        if column.shape[1] < 2:
-            break
     values, bars = np.concatenate(values, axis=1), np.concatenate(bars, axis=1)
     bars = np.where(np.isfinite(values) & np.isfinite(bars), bars, np.inf)
     best = np.argmin(bars, axis=1)
@@ -156,9 +123,7 @@ def _plain_bar(plain: PerStep, noise_of_slope: PerStep) -> PerStep:
     return np.fmin(before, after)
 
 
-def _contradiction(
-    value: Float64[np.ndarray, "lines left"], plain: PerStep, plain_bar: PerStep, order: int
-) -> Float64[np.ndarray, "lines left"]:
+def _contradiction(value: Finer, plain: PerStep, plain_bar: PerStep, order: int) -> Finer:
     """Return the distance of a value from the differences of smaller steps, beyond their bars."""
     excess = np.zeros_like(value)
     for smaller in range(order + 1, plain.shape[1]):
@@ -168,15 +133,13 @@ def _contradiction(
     return excess
 
 
-def _spread(
-    finer: Float64[np.ndarray, "lines left"], column: PerStep
-) -> Float64[np.ndarray, "lines left"]:
+def _spread(finer: Finer, column: PerStep) -> Finer:
     """Return the distance of an extrapolated value from its ingredients and from its neighbour.
 
     The first has no neighbour; it has the bar of a value that is not extrapolated.
     """
     step = abs(finer - column[:, 1:])
-    step[:, 1:] = np.maximum(step[:, 1:], abs(finer[:, 1:] - finer[:, :-1]))
+    step[:, 1:] = np.maximum(step[:, 1:], abs(np.diff(finer, axis=1)))
     step[:, 0] = np.maximum(step[:, 0], abs(column[:, 1] - column[:, 0]))
     return step
 
@@ -193,8 +156,7 @@ def _kinks(
     last = jump.shape[1] - 1
     level = np.where(clear.any(axis=1), last - np.argmax(clear[:, ::-1], axis=1), last)
     lines = np.arange(len(jump))
-    before = jump[lines, np.maximum(level - 1, 0)]
-    stays = abs(jump[lines, level]) > 0.5 * abs(before)
+    stays = abs(jump[lines, level]) > 0.5 * abs(jump[lines, np.maximum(level - 1, 0)])
     return clear.any(axis=1) & (level > 0) & stays, level
 
 
@@ -202,18 +164,10 @@ def rounding_noise(values: Float64[np.ndarray, "spacings points"]) -> float:
     """Return the noise of values at equally spaced points, from their fourth differences.
 
     A smooth function's k-th difference vanishes with the spacing; noise of deviation σ leaves
-    `σ √(2k choose k)`. The median of several spacings is taken, so that neither a plateau of the
-    rounding nor a kink decides.
-
-    >>> rounding_noise(np.linspace(0, 1, 9)[None] ** 2) < 1e-15
-    True
-    >>> noisy = np.round(np.random.default_rng(0).uniform(size=[3, 9]), 3)
-    >>> 0.05 < rounding_noise(noisy) < 1
-    True
+    `σ √(2k choose k)`. The median over several spacings passes by a plateau and a kink.
     """
-    order = 4
     with np.errstate(all="ignore"):
-        rest = np.diff(values, n=order, axis=-1)
-        deviations = np.sqrt(np.mean(rest**2, axis=-1) / math.comb(2 * order, order))
+        rest = np.diff(values, n=4, axis=-1)
+        deviations = np.sqrt(np.mean(rest**2, axis=-1) / math.comb(8, 4))
     finite = deviations[np.isfinite(deviations)]
     return float(np.median(finite)) if finite.size else 0.0

@@ -20,12 +20,8 @@ from jax.extend.core import primitives
 from funcnet._jaxpr import CALLS, CUSTOM, bind, called, interpret
 from funcnet.gradcheck._vector import Arrays, Cotangents, Point, arguments, project
 
-COARSE = 1e-10
-"""The relative precision above which a computation is coarser than float64."""
-
+COARSE = 1e-10  # the relative precision above which a computation is coarser than float64
 EPSILON = float(np.finfo(np.float64).eps)
-"""The relative precision of float64."""
-
 SMALL_LEAF = 2048  # numbers: the most of a leaf whose every element is checked
 
 NO_RULE = (TypeError, ValueError, NotImplementedError)
@@ -40,11 +36,13 @@ class Refused(Exception):
     """The function fails on these arguments; `__cause__` is its own exception."""
 
 
-@contextmanager
-def own_precision() -> Iterator[None]:
+class Unwidened(Exception):
+    """A jaxpr computes in dtypes that cannot be changed."""
+
+
+def own_precision() -> AbstractContextManager:
     """Set JAX as the caller did, but let a random key serve for every evaluation."""
-    with jax.debug_key_reuse(False):
-        yield
+    return jax.debug_key_reuse(False)
 
 
 @contextmanager
@@ -70,46 +68,24 @@ def double_precision() -> Iterator[None]:
         yield
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Precision:
-    """A way to evaluate a function at float64 numbers.
+PRECISIONS = ((wide_arguments, True), (double_precision, True), (wide_arguments, False))
+"""From the one that changes least about the function to the one that every function takes.
 
-    Attributes:
-      context: the JAX configuration.
-      wide: whether the arguments are float64; else they are rounded to their own dtypes.
-    """
-
-    context: Callable[[], AbstractContextManager]
-    wide: bool
-
-
-PRECISIONS = (
-    Precision(context=wide_arguments, wide=True),
-    Precision(context=double_precision, wide=True),
-    Precision(context=wide_arguments, wide=False),
-)
-"""From the one that changes least about the function to the one that every function takes."""
+The second entry says whether the arguments are float64; else they are rounded to their own dtypes.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phi:
-    """φ: ℝⁿ → ℝ in one precision.
+    """φ: ℝⁿ → ℝ in one precision."""
 
-    Attributes:
-      precision: how the function inside is evaluated.
-      function: φ, a function of arrays; compiled if it could be traced.
-      value: φ at the point.
-      jaxpr: the jaxpr of φ; None for a function that needs concrete values.
-      gradient: `jax.grad` of φ, a function of arrays; None where JAX has no derivative.
-      epsilon: the coarsest relative precision that φ computes in.
-    """
-
-    precision: Precision
-    function: Callable[[Arrays], Any]
-    value: float
-    jaxpr: jex.ClosedJaxpr | None
-    gradient: Callable[[Arrays], Any] | None
-    epsilon: float
+    context: Callable[[], AbstractContextManager]  # JAX's settings for every evaluation
+    wide: bool  # whether the arguments are float64
+    function: Callable[[Arrays], Any]  # compiled if it could be traced
+    value: float  # at the point
+    jaxpr: jex.ClosedJaxpr | None  # None for a function that needs concrete values
+    gradient: Callable[[Arrays], Any] | None  # `jax.grad` of φ; None where JAX has no derivative
+    epsilon: float  # the coarsest relative precision that φ computes in
 
 
 def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
@@ -117,25 +93,27 @@ def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
 
     If there is none: in the first that JAX differentiates, then in the first that it accepts.
     """
-    accepted = []
-    refusal = None
-    for precision in PRECISIONS:
+    accepted, refusal = [], None
+    for context, wide in PRECISIONS:
         try:
-            with precision.context():
-                accepted.append(_evaluated(function, at, onto, precision))
+            with context():
+                phi = _evaluated(function, at, onto, context, wide)
         except Refused as refused:
             refusal = refused.__cause__
             continue
-        if accepted[-1].gradient is not None and accepted[-1].epsilon <= COARSE:
+        accepted.append(phi)
+        if phi.gradient is not None and phi.epsilon <= COARSE:
             break
     if refusal and not accepted:
         raise refusal
     return min(accepted, key=lambda phi: (phi.gradient is None, phi.epsilon > COARSE))
 
 
-def _evaluated(function: Callable, at: Point, onto: Cotangents, precision: Precision) -> Phi:
+def _evaluated(
+    function: Callable, at: Point, onto: Cotangents, context: Callable, wide: bool
+) -> Phi:
     def phi(arrays: Arrays) -> Any:
-        args = arguments(at, arrays, wide=precision.wide)
+        args = arguments(at, arrays, wide=wide)
         try:
             outputs = function(*args)
         except Exception as error:  # the caller's function, whatever it raises
@@ -145,16 +123,16 @@ def _evaluated(function: Callable, at: Point, onto: Cotangents, precision: Preci
     arrays = at.arrays()
     try:
         jaxpr = jax.make_jaxpr(phi)(arrays)
+        traced = as_function(jaxpr)
     except Refused:  # while JAX traces it; perhaps it needs concrete values
         jaxpr, traced = None, phi
-    else:
-        traced = as_function(jaxpr)
     try:
         value = float(traced(arrays))
     except NotImplementedError as error:  # the device lacks a primitive in float64
         raise Refused from error
     return Phi(
-        precision=precision,
+        context=context,
+        wide=wide,
         function=traced,
         value=value,
         jaxpr=jaxpr,
@@ -173,10 +151,9 @@ def _gradient(phi: Callable, arrays: Arrays) -> Callable[[Arrays], Any] | None:
     few = sum(map(len, arrays)) <= SMALL_LEAF
     for transformation in (jax.grad, jax.jacfwd)[: 1 + few]:
         try:
-            gradient, _ = compiled(transformation(phi), arrays)
+            return compiled(transformation(phi), arrays)[0]
         except (Refused, *NO_RULE):
-            continue
-        return gradient
+            pass
     return None
 
 
@@ -243,11 +220,12 @@ def nested(jaxpr: jex.Jaxpr) -> Iterator[jex.Jaxpr]:
 
 def largest_array(jaxpr: jex.Jaxpr) -> int:
     """Return how many numbers the largest array of a jaxpr has."""
-    variables = (
+    variables = [
         var
         for each in nested(jaxpr)
-        for var in [*each.invars, *(var for equation in each.eqns for var in equation.outvars)]
-    )
+        for group in (each.invars, *(equation.outvars for equation in each.eqns))
+        for var in group
+    ]
     return max((math.prod(getattr(var.aval, "shape", ())) for var in variables), default=1)
 
 
@@ -275,10 +253,7 @@ def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
 
     Each number u that depends on the inputs is rounded by `ε u`, which moves the result by `ε u ū`
     with ū its adjoint: the root of the sum of their squares. Derivatives are those of the values,
-    whatever rules a function brings; a loop counts as one step.
-
-    Returns:
-      The error; None where JAX has no derivative.
+    whatever rules a function brings; a loop counts as one step. None where JAX has no derivative.
     """
 
     def depending() -> list[Any]:
@@ -291,11 +266,10 @@ def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
         return _shift_each(jaxpr, inputs, lambda u: u * (1 + next(rest)))
 
     def error() -> Any:
-        products = jax.grad(shifted)([jnp.zeros(shape.shape, shape.dtype) for shape in shapes])
-        finite = [jnp.nan_to_num(uu.astype(jnp.float64), posinf=0, neginf=0) for uu in products]
-        norms = [
-            _epsilon(uu) * jnp.linalg.norm(each) for uu, each in zip(products, finite, strict=True)
-        ]
+        norms = []
+        for product in jax.grad(shifted)([jnp.zeros(u.shape, u.dtype) for u in shapes]):
+            finite = jnp.nan_to_num(product.astype(jnp.float64), posinf=0, neginf=0)
+            norms.append(_epsilon(product) * jnp.linalg.norm(finite))
         return jnp.linalg.norm(jnp.stack(norms))
 
     shapes = jax.eval_shape(depending)
@@ -320,20 +294,10 @@ def _shift_each(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any], shift: Callable) 
     return result
 
 
-class Unwidened(Exception):
-    """A jaxpr computes in dtypes that cannot be changed."""
-
-
 def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
     """Return a jaxpr as a function with every floating number in float64.
 
-    >>> with jax.enable_x64(True):
-    ...     rounds = jax.make_jaxpr(lambda x: x.astype(jnp.bfloat16) * 3)(1.0)
-    ...     widened(rounds)(0.1)[0].item()
-    0.30000000000000004
-
-    Raises:
-      Unwidened: the jaxpr calls Python or another library, which expects the dtype that it has.
+    The function raises `Unwidened` where the jaxpr calls Python or another library.
     """
     return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide)
 
@@ -360,14 +324,10 @@ def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
 
 def _wide_parameter(value: Any) -> Any:
     """Return a parameter of an equation with float64 for each floating dtype in it."""
-    match value:
-        case jex.ClosedJaxpr():
-            avals = [var.aval for var in value.jaxpr.invars]
-            shapes = [jax.ShapeDtypeStruct(aval.shape, _wide_dtype(aval.dtype)) for aval in avals]
-            return jax.make_jaxpr(widened(value))(*shapes)
-        case np.dtype():
-            return _wide_dtype(value)
-    return value
+    if isinstance(value, jex.ClosedJaxpr):
+        shapes = [jax.ShapeDtypeStruct(u.shape, _wide_dtype(u.dtype)) for u in value.in_avals]
+        return jax.make_jaxpr(widened(value))(*shapes)
+    return _wide_dtype(value) if isinstance(value, np.dtype) else value
 
 
 def _wide(value: Any) -> Any:

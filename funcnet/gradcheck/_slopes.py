@@ -27,43 +27,44 @@ Indices: TypeAlias = Int[np.ndarray, "checked"]
 """The indices in the vector of the numbers that are checked one by one."""
 
 PerIndex: TypeAlias = Float64[np.ndarray, "checked"]
-"""One number per index."""
-
+Sizes: TypeAlias = Float64[np.ndarray, "size"]
 Lines: TypeAlias = Int[np.ndarray, "lines"]
-PhiAlong: TypeAlias = Callable[
-    [Vector, Lines, Lines, Float64[np.ndarray, "lines"]], Float64[np.ndarray, "lines"]
-]
+PerLine: TypeAlias = Float64[np.ndarray, "lines"]
+Steps: TypeAlias = Float64[np.ndarray, "steps"]
+Ranges: TypeAlias = Int[np.ndarray, "ranges 2"]
+
+PhiAlong: TypeAlias = Callable[[Vector, Lines, Lines, PerLine], PerLine]
 """`(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ index < high`: one value per line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """φ at a point, with the accuracy of its values.
-
-    Attributes:
-      at: the point.
-      phi: φ as the function computes it; its gradient is the one that is checked.
-      fine: φ in float64 throughout, if it can be; its values give the slopes.
-      along: the values of `fine` along lines.
-      noise: the noise of these values, measured.
-      rounding: the part of the noise that rounding alone explains.
-      rtol: the relative difference that counts as none.
-      atol: the absolute difference that counts as none.
-    """
+    """φ at a point, with the accuracy of its values."""
 
     at: Point
-    phi: Phi
-    fine: Phi
-    along: PhiAlong
-    noise: float
-    rounding: float
+    phi: Phi  # as the function computes it; its gradient is the one that is checked
+    fine: Phi  # in float64 throughout, if it can be; its values give the slopes
+    along: PhiAlong  # the values of `fine`
+    noise: float  # of these values, measured
+    rounding: float  # the part of the noise that rounding alone explains
     rtol: float
     atol: float
 
-    def lost(self, leaf: Leaf) -> Float64[np.ndarray, "size"]:
+    def lost(self, leaf: Leaf) -> Sizes:
         """Return the error of the gradient by rounding, for each number of a leaf."""
         rounding = 64 * self.rounding * self.phi.epsilon / self.fine.epsilon
         return rounding / _scales(self.at.vector[leaf.span])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A leaf, and the numerical slopes of the numbers of it that are checked one by one."""
+
+    leaf: Leaf
+    indices: Indices
+    slopes: Slopes
+    hidden: Bool[np.ndarray, "checked"]  # whether a `stop_gradient` hides the slope
+    checked: str  # how the numbers were chosen, in words
 
 
 def problem_at(
@@ -88,17 +89,13 @@ def problem_at(
 
 
 def _blocks(leaves: Sequence[Leaf]) -> list[range]:
-    """Return runs of leaves, by number: the large ones alone, small neighbours together."""
+    """Return ranges of the vector: large leaves alone, small neighbours together."""
     blocks: list[range] = []
-    room = 0
-    for number, leaf in enumerate(leaves):
-        if not leaf.size:
-            continue
-        room -= leaf.size
-        if room < 0:
-            blocks.append(range(number, number))
-            room = SMALL_LEAF - leaf.size
-        blocks[-1] = range(blocks[-1].start, number + 1)
+    for leaf in leaves:
+        if blocks and leaf.end - blocks[-1].start <= SMALL_LEAF:
+            blocks[-1] = range(blocks[-1].start, leaf.end)
+        elif leaf.size:
+            blocks.append(range(leaf.start, leaf.end))
     return blocks
 
 
@@ -115,10 +112,8 @@ def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> Ph
     batches = jax.jit(batch, static_argnums=0)
     singles = single if phi.jaxpr is None else jax.jit(single, static_argnums=0)
 
-    def along(
-        v: Vector, low: Lines, high: Lines, t: Float64[np.ndarray, "lines"]
-    ) -> Float64[np.ndarray, "lines"]:
-        (block,) = [b for b in blocks if _start(at, b) <= low.min() < _end(at, b)]
+    def along(v: Vector, low: Lines, high: Lines, t: PerLine) -> PerLine:
+        (block,) = [block for block in blocks if int(low.min()) in block]
         direction = jnp.asarray(v, jnp.float64)
         if phi.jaxpr is not None:
             try:
@@ -142,11 +137,11 @@ def _along_line(
 ) -> Any:
     """Return `φ(x + t v)`, v cut to `low ≤ index < high`, which lie in the leaves of the block."""
     moved = list(arrays)
-    for number in block:
-        leaf = leaves[number]
-        indices = jnp.arange(leaf.start, leaf.end)
-        inside = (low <= indices) & (indices < high)
-        moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
+    for number, leaf in enumerate(leaves):
+        if leaf.size and leaf.start in block:
+            indices = jnp.arange(leaf.start, leaf.end)
+            inside = (low <= indices) & (indices < high)
+            moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
     return phi(moved)
 
 
@@ -164,14 +159,6 @@ def _in_chunks(size: int, function: Callable, *lines: Shaped[np.ndarray, "lines"
     return np.concatenate(done)[:count]
 
 
-def _start(at: Point, block: range) -> int:
-    return at.leaves[block[0]].start
-
-
-def _end(at: Point, block: range) -> int:
-    return at.leaves[block[-1]].end
-
-
 def _noise(
     along: PhiAlong, at: Point, block: range, epsilon: float, rng: np.random.Generator
 ) -> float:
@@ -179,13 +166,11 @@ def _noise(
     v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
     spacings = np.sqrt(epsilon) / np.array([[1.0], [64.0], [4096.0]])
     t = spacings * np.arange(1, 10)  # beside the point, where a function may jump
-    ends = np.full(t.size, _start(at, block)), np.full(t.size, _end(at, block))
+    ends = np.full(t.size, block.start), np.full(t.size, block.stop)
     return rounding_noise(along(v, *ends, t.ravel()).reshape(t.shape))
 
 
-def _slopes(
-    problem: Problem, v: Vector, low: Lines, high: Lines, t: Float64[np.ndarray, "steps"]
-) -> Slopes:
+def _slopes(problem: Problem, v: Vector, low: Lines, high: Lines, t: Steps) -> Slopes:
     """Return the slopes along v, cut to `low ≤ index < high`, from these steps."""
     both = np.concatenate([t, -t])
     lines = np.repeat(low, len(both)), np.repeat(high, len(both))
@@ -201,15 +186,11 @@ def _slopes(
     )
 
 
-def _scales(x: Float64[np.ndarray, "size"]) -> Float64[np.ndarray, "size"]:
+def _scales(x: Sizes) -> Sizes:
     """Return the unit of a step for each number of a leaf: its size, unless it is small there."""
     own = abs(x)
     largest = own.max() or 1.0
     return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
-
-
-Steps: TypeAlias = tuple[Float64[np.ndarray, "size"], Float64[np.ndarray, "steps"]]
-"""The unit of a step for each number of a leaf; the steps in this unit."""
 
 
 def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vector) -> Slopes:
@@ -219,21 +200,21 @@ def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vect
     """
     numbers = indices - leaf.start
     (scales, t), *careful = _tries(problem, leaf)
-    best = _along_elements(problem, leaf, indices, (scales, t))
+    best = _along_elements(problem, leaf, indices, scales, t)
     closest = scales[numbers] * t[-1]
     for scales, t in careful:
         unsure = _unsure(problem, claimed[indices], best)
         if not unsure.any():
             break
-        again = _along_elements(problem, leaf, indices[unsure], (scales, t))
+        again = _along_elements(problem, leaf, indices[unsure], scales, t)
         smallest = scales[numbers] * t[-1]
         best = _merged(best, unsure, again, (smallest < closest)[unsure])
         closest = np.where(unsure, np.minimum(closest, smallest), closest)
     return best
 
 
-def _tries(problem: Problem, leaf: Leaf) -> list[Steps]:
-    """Return the steps to try one after another; larger steps where values are coarse."""
+def _tries(problem: Problem, leaf: Leaf) -> list[tuple[Sizes, Steps]]:
+    """Return units of a step, one per number, and steps in this unit, to try one after another."""
     x = problem.at.vector[leaf.span]
     scales = _scales(x)
     own = np.where(x != 0, abs(x), 2.0**-40 * scales)
@@ -246,10 +227,11 @@ def _tries(problem: Problem, leaf: Leaf) -> list[Steps]:
     ]
 
 
-def _along_elements(problem: Problem, leaf: Leaf, indices: Indices, tried: Steps) -> Slopes:
-    """Return the slopes with respect to single numbers, from these steps."""
+def _along_elements(
+    problem: Problem, leaf: Leaf, indices: Indices, scales: Sizes, t: Steps
+) -> Slopes:
     v = np.zeros_like(problem.at.vector)
-    v[leaf.span], t = tried
+    v[leaf.span] = scales
     slopes = _slopes(problem, v, indices, indices + 1, t)
     return Slopes._make(side if side.dtype == bool else side / v[indices] for side in slopes)
 
@@ -296,9 +278,7 @@ def suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Gener
     return np.zeros(0, int)
 
 
-def _off(
-    problem: Problem, v: Vector, terms: Vector, ranges: Int[np.ndarray, "ranges 2"]
-) -> Bool[np.ndarray, "ranges"]:
+def _off(problem: Problem, v: Vector, terms: Vector, ranges: Ranges) -> Bool[np.ndarray, "ranges"]:
     """Return in which ranges the slope along v is not the sum of the terms, beyond its bar."""
     slopes = _slopes(problem, v, ranges[:, 0], ranges[:, 1], steps(4, 8))
     sums = np.array([terms[a:b].sum() for a, b in ranges])
@@ -308,7 +288,7 @@ def _off(
     return off & ~(slopes.kink & (low <= sums) & (sums <= high))
 
 
-def _halves(ranges: Int[np.ndarray, "ranges 2"]) -> Int[np.ndarray, "halves 2"]:
+def _halves(ranges: Ranges) -> Int[np.ndarray, "halves 2"]:
     """Return both halves of each range, without the empty ones."""
     middles = ranges.sum(axis=1) // 2
     halves = np.concatenate([np.c_[ranges[:, 0], middles], np.c_[middles, ranges[:, 1]]])

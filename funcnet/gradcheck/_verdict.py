@@ -13,7 +13,7 @@ from funcnet.gradcheck._diagnosis import Evidence, looks_like
 from funcnet.gradcheck._differences import Slopes
 from funcnet.gradcheck._precision import constant_shapes
 from funcnet.gradcheck._report import MOST_FINDINGS, Finding, LeafReport
-from funcnet.gradcheck._slopes import Indices, PerIndex, Problem, element_slopes
+from funcnet.gradcheck._slopes import Measured, PerIndex, Problem, element_slopes
 from funcnet.gradcheck._vector import Leaf, Vector
 
 LOST = 256  # times the noise over the largest step: a slope up to this size is lost in the noise
@@ -30,32 +30,8 @@ REFUSED = ("wrong", "nonfinite")
 """The verdicts on a leaf with which a check fails."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A leaf, and the numerical slopes of the numbers of it that are checked one by one.
-
-    Attributes:
-      leaf: the leaf.
-      indices: the indices of the numbers in the vector.
-      slopes: their slopes.
-      hidden: which of them the function hides behind a `stop_gradient`.
-      checked: how they were chosen, in words.
-    """
-
-    leaf: Leaf
-    indices: Indices
-    slopes: Slopes
-    hidden: Bool[np.ndarray, "checked"]
-    checked: str
-
-
 def overall(leaves: Sequence[LeafReport]) -> str:
-    """Return the verdict on a gradient, from those on its leaves.
-
-    >>> row = LeafReport(path="x", shape=(), dtype="float32", checked="all", verdict="undecided")
-    >>> overall([row]), overall([row, dataclasses.replace(row, verdict="wrong")])
-    ('undecided', 'fail')
-    """
+    """Return the verdict on a gradient, from those on its leaves."""
     verdicts = {leaf.verdict for leaf in leaves}
     if verdicts & {*REFUSED}:
         return "fail"
@@ -139,20 +115,15 @@ def leaf_report(problem: Problem, measured: Measured, claims: Claims) -> LeafRep
         extra = measured.leaf.start + np.flatnonzero(off)[:MOST_FINDINGS]
         slopes = element_slopes(problem, measured.leaf, extra, hand)
         codes = np.concatenate([codes, verdicts_on(problem, hand[extra], slopes)])
-        measured = _with_elements(measured, extra, slopes)
+        measured = dataclasses.replace(
+            measured,
+            indices=np.append(measured.indices, extra),
+            slopes=Slopes._make(map(np.append, measured.slopes, slopes)),
+            hidden=np.append(measured.hidden, np.zeros(len(extra), bool)),
+        )
     report = _report(problem, measured, codes, "hand", gradients)
     error = max(report.error, float(np.max(gap) / (largest or 1.0)))
     return dataclasses.replace(report, error=error)
-
-
-def _with_elements(measured: Measured, indices: Indices, slopes: Slopes) -> Measured:
-    both = zip(measured.slopes, slopes, strict=True)
-    return dataclasses.replace(
-        measured,
-        indices=np.concatenate([measured.indices, indices]),
-        slopes=Slopes._make(map(np.concatenate, both)),
-        hidden=np.concatenate([measured.hidden, np.zeros(len(indices), bool)]),
-    )
 
 
 def _report(
@@ -166,13 +137,12 @@ def _report(
     disagrees = name if refused else "none"
     checked = zip(measured.indices[bad], slopes.value[bad], slopes.bar[bad], strict=True)
     evidence = Evidence(
-        claimed=shown[measured.indices],
+        leaf=leaf,
+        numbers=measured.indices - leaf.start,
+        x=problem.at.vector[measured.indices],
+        whole=shown[leaf.span],
         truth=slopes.value,
         wrong=bad,
-        x=problem.at.vector[measured.indices],
-        numbers=measured.indices - leaf.start,
-        whole=shown[leaf.span],
-        shape=leaf.shape,
         batch_sizes=_batch_sizes(problem) if refused else (),
     )
     return LeafReport(
@@ -212,11 +182,11 @@ def _finding(
     leaf: Leaf, index: int, gradients: Gradients, slope: float, bar: float, disagrees: str
 ) -> Finding:
     """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
-    part, sign = leaf.part(index)
+    element, part, sign = leaf.located(index)
     by_jax, by_hand = gradients.get("jax.grad"), gradients.get("hand")
     return Finding(
         path=leaf.path,
-        index=leaf.element(index),
+        index=element,
         part=part,
         jax=float("nan") if by_jax is None else sign * float(by_jax[index]),
         hand=None if by_hand is None else sign * float(by_hand[index]),
