@@ -20,7 +20,7 @@ from funcnet.gradcheck._claims import (
     own_gradients,
 )
 from funcnet.gradcheck._precision import SMALL_LEAF, own_precision, phi_at
-from funcnet.gradcheck._report import GradientReport, LeafReport
+from funcnet.gradcheck._report import GradientReport
 from funcnet.gradcheck._slopes import (
     DIRECTIONS,
     Measured,
@@ -85,13 +85,14 @@ def check_gradients(
         structure than the arguments. What the function itself raises comes through.
     """
     numbers = _check_arguments(function, args, hand, argnums, order)
-    _check_numbers(seed=seed, rtol=rtol, atol=atol)
-    tolerances = {"rtol": rtol, "atol": atol}
-    report = _first_order(function, args, hand, numbers, seed, **tolerances)
+    for name, value in (("seed", seed), ("rtol", rtol), ("atol", atol)):
+        if value is not None and not value >= 0:
+            raise UsageError(f"{name}: expected a number of at least 0; got {value!r}.")
+    report = _first_order(function, args, hand, numbers, seed, rtol, atol)
     if order == 1 or report.verdict == "fail":
         return report
     slope = functools.wraps(function)(_slope_function(function, args, numbers, seed))
-    return _first_order(slope, args, None, numbers, seed, **tolerances)
+    return _first_order(slope, args, None, numbers, seed, rtol, atol)
 
 
 def assert_gradients(function: Callable, *args: Any, **options: Any) -> None:
@@ -125,19 +126,12 @@ def _check_arguments(
     return tuple(n % len(args) for n in numbers)
 
 
-def _check_numbers(**options: Any) -> None:
-    for name, value in options.items():
-        if value is not None and not value >= 0:
-            raise UsageError(f"{name}: expected a number of at least 0; got {value!r}.")
-
-
 def _first_order(
     function: Callable,
     args: tuple,
     hand: Callable | None,
     argnums: tuple[int, ...],
     seed: int,
-    *,
     rtol: float | None,
     atol: float | None,
 ) -> GradientReport:
@@ -158,7 +152,13 @@ def _first_order(
         measured = [_measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size]
         reports = [leaf_report(problem, each, claims) for each in measured]
         reports = name_swaps(measured, reports, claims)
-        reports = _with_forward(problem, measured, reports, claims, rng)
+        if phi.gradient is not None:
+            v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
+            if forward := forward_along(at, phi, v):
+                reports = [
+                    compare_forward(problem, each.leaf, report, claims.jax, v, forward)
+                    for each, report in zip(measured, reports, strict=True)
+                ]
         moved = moved_by_rounding(at, phi, claims.jax, rng)
     own = own_gradients(function, hand, at, onto, phi)
     found = (
@@ -186,39 +186,15 @@ def _measured(problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Gener
         checked = "every element"
     else:
         sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
-        shown = claims.jax if claims.visible is None else claims.visible
-        indices = np.union1d(sample, suspects(problem, leaf, shown, rng))
+        indices = np.union1d(sample, suspects(problem, leaf, claims.visible, rng))
         checked = f"{DIRECTIONS} directions, {len(indices)} elements"
     slopes = element_slopes(problem, leaf, indices, claims.jax)
-    hidden = np.zeros(len(indices), bool)
-    if claims.visible is not None:
-        wrong, visibly_wrong = (
-            verdicts_on(problem, gradient[indices], slopes) == "wrong"
-            for gradient in (claims.jax, claims.visible)
-        )
-        hidden = wrong & ~visibly_wrong
+    wrong, visibly_wrong = (
+        verdicts_on(problem, gradient[indices], slopes) == "wrong"
+        for gradient in (claims.jax, claims.visible)
+    )
+    hidden = wrong & ~visibly_wrong
     return Measured(leaf=leaf, indices=indices, slopes=slopes, hidden=hidden, checked=checked)
-
-
-def _with_forward(
-    problem: Problem,
-    measured: list[Measured],
-    reports: list[LeafReport],
-    claims: Claims,
-    rng: np.random.Generator,
-) -> list[LeafReport]:
-    """Return the reports after a comparison with forward mode, if JAX has it."""
-    at, phi = problem.at, problem.phi
-    if phi.gradient is None:
-        return reports
-    v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
-    forward = forward_along(at, phi, v)
-    if forward is None:
-        return reports
-    return [
-        compare_forward(problem, each.leaf, report, claims.jax, v, forward)
-        for each, report in zip(measured, reports, strict=True)
-    ]
 
 
 def _remarks(problem: Problem, measured: list[Measured]) -> tuple[str, ...]:
@@ -236,13 +212,8 @@ def _slope_function(
 ) -> Callable[..., Any]:
     """Return the gradient of a function, projected on random cotangents."""
     rng = np.random.default_rng(seed)
-
-    def gradient(*args: Any) -> Any:
-        return jax.grad(lambda *args: project(function(*args), onto), argnums, allow_int=True)(
-            *args
-        )
-
     with own_precision():
         onto = cotangents(function(*args), rng)
+        gradient = jax.grad(lambda *args: project(function(*args), onto), argnums, allow_int=True)
         onto_gradient = cotangents(gradient(*args), rng)
     return lambda *args: project(gradient(*args), onto_gradient)

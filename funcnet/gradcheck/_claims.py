@@ -34,6 +34,9 @@ from funcnet.gradcheck._vector import (
 Gradients: TypeAlias = Mapping[str, Vector]
 """The gradients, named "jax.grad" and "hand"."""
 
+Forward: TypeAlias = Callable[[int, int], float]
+"""`(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claims:
@@ -41,7 +44,7 @@ class Claims:
 
     jax: Vector  # by hand where JAX has no derivative
     hand: Vector | None
-    visible: Vector | None  # by JAX with every `stop_gradient` taken out; None where there is none
+    visible: Vector  # with every `stop_gradient` taken out
 
     @property
     def gradients(self) -> Gradients:
@@ -57,7 +60,7 @@ def claims_at(at: Point, phi: Phi, hand: Callable | None) -> Claims:
         raise UsageError(
             "function: expected one that jax.grad can differentiate, or hand= to be checked."
         )
-    return Claims(jax=by_jax, hand=by_hand, visible=_visible(at, phi))
+    return Claims(jax=by_jax, hand=by_hand, visible=_visible(at, phi, by_jax))
 
 
 def _flat(arrays: Arrays) -> Vector:
@@ -89,18 +92,18 @@ def _hand_vector(at: Point, gradient: Any) -> Vector:
     return as_vector(at, values)
 
 
-def _visible(at: Point, phi: Phi) -> Vector | None:
-    """Return the gradient with every `stop_gradient` taken out; None where there is none."""
+def _visible(at: Point, phi: Phi, by_jax: Vector) -> Vector:
+    """Return the gradient with every `stop_gradient` taken out."""
     if phi.gradient is None or phi.jaxpr is None:
-        return None
+        return by_jax
     equations = (equation for each in nested(phi.jaxpr.jaxpr) for equation in each.eqns)
     if all(equation.primitive is not primitives.stop_gradient_p for equation in equations):
-        return None
+        return by_jax
     shown = as_function(phi.jaxpr.replace(jaxpr=_without_stop_gradient(phi.jaxpr.jaxpr)))
     try:
         return _flat(jax.grad(shown)(at.arrays()))
     except NO_RULE:  # for what is hidden
-        return None
+        return by_jax
 
 
 def _without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
@@ -119,11 +122,8 @@ def _without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
     return jaxpr.replace(eqns=[seen(equation) for equation in jaxpr.eqns])
 
 
-def forward_along(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float] | None:
-    """Return `(low, high) -> J v`, v cut to `low ≤ index < high`; None without a forward mode.
-
-    A function with a `custom_vjp` has none.
-    """
+def forward_along(at: Point, phi: Phi, v: Vector) -> Forward | None:
+    """Return forward mode along v; None where JAX has none, as through a `custom_vjp`."""
 
     def slope(v: Any, low: Any, high: Any) -> Any:
         indices = jnp.arange(len(v))

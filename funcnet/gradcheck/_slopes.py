@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float64, Int, Shaped
+from jaxtyping import Bool, Float64, Int, Shaped
 
 from funcnet.gradcheck._differences import Slopes, extrapolate, rounding_noise, steps
 from funcnet.gradcheck._precision import COARSE, NO_RULE, SMALL_LEAF, Phi, in_float64, largest_array
-from funcnet.gradcheck._vector import Arrays, Leaf, Point, Vector
+from funcnet.gradcheck._vector import Leaf, Point, Vector
 
 DIRECTIONS = 3  # random directions in which the gradient of a large leaf is checked
 LINES = 64  # the most lines that are evaluated at once
@@ -101,7 +101,16 @@ def _blocks(leaves: Sequence[Leaf]) -> list[range]:
 
 def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> PhiAlong:
     """Return φ along lines: in compiled batches if it can be, else line by line."""
-    one = functools.partial(_along_line, phi.function, at.leaves, at.arrays())
+    arrays = at.arrays()
+
+    def one(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
+        moved = list(arrays)
+        for number, leaf in enumerate(at.leaves):
+            if leaf.size and leaf.start in block:
+                indices = jnp.arange(leaf.start, leaf.end)
+                inside = (low <= indices) & (indices < high)
+                moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
+        return phi.function(moved)
 
     def batch(block: range, v: Any, *lines: Any) -> Any:
         return jax.vmap(functools.partial(one, block, v))(*lines)
@@ -125,31 +134,8 @@ def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> Ph
     return along
 
 
-def _along_line(
-    phi: Callable,
-    leaves: Sequence[Leaf],
-    arrays: Arrays,
-    block: range,
-    v: Float64[Array, "n"],
-    low: Any,
-    high: Any,
-    t: Any,
-) -> Any:
-    """Return `φ(x + t v)`, v cut to `low ≤ index < high`, which lie in the leaves of the block."""
-    moved = list(arrays)
-    for number, leaf in enumerate(leaves):
-        if leaf.size and leaf.start in block:
-            indices = jnp.arange(leaf.start, leaf.end)
-            inside = (low <= indices) & (indices < high)
-            moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
-    return phi(moved)
-
-
 def _in_chunks(size: int, function: Callable, *lines: Shaped[np.ndarray, "lines"]) -> np.ndarray:
-    """Return the values of a function of arrays with one entry per line, `size` lines per call.
-
-    The last line is repeated until the last chunk is full.
-    """
+    """Call a function of lines with `size` lines at a time; the last line fills the last chunk."""
     count = len(lines[0])
     full = [np.pad(side, (0, -count % size), mode="edge") for side in lines]
     done = [
@@ -196,25 +182,29 @@ def _scales(x: Sizes) -> Sizes:
 def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vector) -> Slopes:
     """Return the slopes with respect to single numbers: quick, and with care where unsure.
 
-    Care means more steps; then steps in the scale of the number itself; then larger steps.
+    A derivative is a limit: where two slopes contradict, that from smaller steps wins; elsewhere
+    that with the smaller bar.
     """
     numbers = indices - leaf.start
     (scales, t), *careful = _tries(problem, leaf)
     best = _along_elements(problem, leaf, indices, scales, t)
     closest = scales[numbers] * t[-1]
     for scales, t in careful:
-        unsure = _unsure(problem, claimed[indices], best)
-        if not unsure.any():
+        unsure = np.flatnonzero(_unsure(problem, claimed[indices], best))
+        if not unsure.size:
             break
         again = _along_elements(problem, leaf, indices[unsure], scales, t)
-        smallest = scales[numbers] * t[-1]
-        best = _merged(best, unsure, again, (smallest < closest)[unsure])
-        closest = np.where(unsure, np.minimum(closest, smallest), closest)
+        smallest = scales[numbers[unsure]] * t[-1]
+        contradict = abs(again.value - best.value[unsure]) > again.bar + best.bar[unsure]
+        better = np.where(contradict, smallest < closest[unsure], again.bar < best.bar[unsure])
+        for side, new in zip(best, again, strict=True):
+            side[unsure[better]] = new[better]
+        closest[unsure] = np.minimum(closest[unsure], smallest)
     return best
 
 
 def _tries(problem: Problem, leaf: Leaf) -> list[tuple[Sizes, Steps]]:
-    """Return units of a step, one per number, and steps in this unit, to try one after another."""
+    """Return steps, and their unit per number: few; more; in its own scale; larger."""
     x = problem.at.vector[leaf.span]
     scales = _scales(x)
     own = np.where(x != 0, abs(x), 2.0**-40 * scales)
@@ -242,25 +232,6 @@ def _unsure(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Bool[np.ndar
     size = np.maximum(size, 0.01 * np.max(abs(slopes.value), initial=0))
     agrees = abs(claimed - slopes.value) <= slopes.bar + problem.rtol * size
     return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
-
-
-def _merged(
-    best: Slopes,
-    where: Bool[np.ndarray, "checked"],
-    again: Slopes,
-    closer: Bool[np.ndarray, "again"],
-) -> Slopes:
-    """Return the slopes with the smaller bars; where two contradict, those from smaller steps.
-
-    A derivative is a limit: a slope that smaller steps contradict has a kink within its own.
-    """
-    old = Slopes._make(side[where] for side in best)
-    contradict = abs(again.value - old.value) > again.bar + old.bar
-    better = np.where(contradict, closer, again.bar < old.bar)
-    merged = [side.copy() for side in best]
-    for side, new, kept in zip(merged, again, old, strict=True):
-        side[where] = np.where(better, new, kept)
-    return Slopes._make(merged)
 
 
 def suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator) -> Indices:

@@ -1,6 +1,7 @@
 """From slopes with error bars to verdicts: on an element, and on a leaf."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from funcnet.gradcheck._claims import Claims, Gradients
+from funcnet.gradcheck._claims import Claims, Forward, Gradients
 from funcnet.gradcheck._diagnosis import Evidence, looks_like
 from funcnet.gradcheck._differences import Slopes
 from funcnet.gradcheck._precision import constant_shapes
@@ -172,10 +173,10 @@ def _error(measured: Measured, codes: Verdicts, shown: Vector) -> float:
 
 def _batch_sizes(problem: Problem) -> list[int]:
     """Return the leading axes, and the sizes, of the arrays that a function takes or holds."""
-    arrays = [leaf for leaf in jax.tree.leaves(problem.at.args) if hasattr(leaf, "shape")]
     jaxpr = problem.phi.jaxpr
-    shapes = [*map(np.shape, arrays), *(constant_shapes(jaxpr.jaxpr) if jaxpr else ())]
-    return sorted({shape[0] for shape in shapes if shape} | {int(np.prod(s)) for s in shapes})
+    shapes = {leaf.shape for leaf in jax.tree.leaves(problem.at.args) if hasattr(leaf, "shape")}
+    shapes |= constant_shapes(jaxpr.jaxpr) if jaxpr else set()
+    return sorted({shape[0] for shape in shapes if shape} | {math.prod(s) for s in shapes})
 
 
 def _finding(
@@ -218,17 +219,9 @@ def name_swaps(
 
 
 def compare_forward(
-    problem: Problem,
-    leaf: Leaf,
-    report: LeafReport,
-    claimed: Vector,
-    v: Vector,
-    forward: Callable[[int, int], float],
+    problem: Problem, leaf: Leaf, report: LeafReport, claimed: Vector, v: Vector, forward: Forward
 ) -> LeafReport:
-    """Compare forward mode with reverse mode on a leaf along v: `J v` and `g · v`.
-
-    Where they differ, bisection finds an element at which they do.
-    """
+    """Compare `J v` with `g · v` on a leaf; bisection finds an element at which they differ."""
     lost = problem.lost(leaf)
 
     def off(low: int, high: int) -> bool:
@@ -250,11 +243,7 @@ def compare_forward(
 
 
 def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
-    """Return an index of `low ≤ index < high` that is off, as the whole range is.
-
-    >>> bisected(lambda low, high: low <= 6 < high, 0, 10)
-    6
-    """
+    """Return an index of `low ≤ index < high` that is off, as the whole range is."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if off(low, middle) else (middle, high)
@@ -266,7 +255,7 @@ def compare_own(
 ) -> LeafReport:
     """Compare the gradients in the leaf's own dtype with that in float64, which was checked.
 
-    The change of the gradient by rounding the arguments, `moved`, is not an error of its own.
+    `moved`, the change of the gradient by rounding the arguments, is not an error of its own.
     """
     if report.verdict in REFUSED:
         return report
