@@ -12,35 +12,20 @@ import jax
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._claims import (
-    Claims,
-    claims_at,
-    forward_along,
-    moved_by_rounding,
-    own_gradients,
-)
-from funcnet.gradcheck._precision import SMALL_LEAF, own_precision, phi_at
+from funcnet.gradcheck._claims import Claims, claims_at, forward_mode, own_gradients, rounding_shift
+from funcnet.gradcheck._precision import own_precision, phi_at
 from funcnet.gradcheck._report import GradientReport
-from funcnet.gradcheck._slopes import (
-    DIRECTIONS,
-    Measured,
-    Problem,
-    element_slopes,
-    problem_at,
-    suspects,
-)
+from funcnet.gradcheck._slopes import Measured, Problem, chosen, element_slopes, problem_at
 from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, project
 from funcnet.gradcheck._verdict import (
     compare_forward,
     compare_own,
     leaf_report,
-    name_swaps,
+    named_swap,
     overall,
     skipped,
     verdicts_on,
 )
-
-SAMPLE = 64  # elements of a large leaf that are checked one by one
 
 
 def check_gradients(
@@ -151,15 +136,18 @@ def _first_order(
         claims = claims_at(at, phi, hand)
         measured = [_measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size]
         reports = [leaf_report(problem, each, claims) for each in measured]
-        reports = name_swaps(measured, reports, claims)
+        reports = [
+            named_swap(each, report, measured, claims)
+            for each, report in zip(measured, reports, strict=True)
+        ]
         if phi.gradient is not None:
             v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
-            if forward := forward_along(at, phi, v):
+            if forward := forward_mode(at, phi, v):
                 reports = [
                     compare_forward(problem, each.leaf, report, claims.jax, v, forward)
                     for each, report in zip(measured, reports, strict=True)
                 ]
-        moved = moved_by_rounding(at, phi, claims.jax, rng)
+        moved = rounding_shift(at, phi, claims.jax, rng)
     own = own_gradients(function, hand, at, onto, phi)
     found = (
         compare_own(problem, each.leaf, report, claims.jax, own, moved)
@@ -180,14 +168,8 @@ def _without_numbers(at: Point) -> GradientReport:
 
 
 def _measured(problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Generator) -> Measured:
-    """Return the slopes of all elements, or of a sample and of those that bisection suspects."""
-    if leaf.size <= SMALL_LEAF:
-        indices = leaf.start + np.arange(leaf.size)
-        checked = "every element"
-    else:
-        sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
-        indices = np.union1d(sample, suspects(problem, leaf, claims.visible, rng))
-        checked = f"{DIRECTIONS} directions, {len(indices)} elements"
+    """Return the slopes of the elements to check, and which of them a `stop_gradient` hides."""
+    indices, checked = chosen(problem, leaf, claims.visible, rng)
     slopes = element_slopes(problem, leaf, indices, claims.jax)
     wrong, visibly_wrong = (
         verdicts_on(problem, gradient[indices], slopes) == "wrong"

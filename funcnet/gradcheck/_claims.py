@@ -1,35 +1,23 @@
 """The gradients that are checked, as vectors: by `jax.grad`, by hand, and in forward mode."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import primitives
 
 from funcnet.base import UsageError
 from funcnet.gradcheck._precision import (
     NO_RULE,
     Phi,
-    Refused,
     as_function,
     compiled,
-    map_parameters,
-    nested,
     own_precision,
+    without_stop_gradient,
 )
-from funcnet.gradcheck._vector import (
-    Arrays,
-    Cotangents,
-    Point,
-    Vector,
-    arguments,
-    as_vector,
-    project,
-)
+from funcnet.gradcheck._vector import Cotangents, Point, Vector, arguments, as_vector, project
 
 Gradients: TypeAlias = Mapping[str, Vector]
 """The gradients, named "jax.grad" and "hand"."""
@@ -63,7 +51,7 @@ def claims_at(at: Point, phi: Phi, hand: Callable | None) -> Claims:
     return Claims(jax=by_jax, hand=by_hand, visible=_visible(at, phi, by_jax))
 
 
-def _flat(arrays: Arrays) -> Vector:
+def _flat(arrays: Sequence[Any]) -> Vector:
     return np.concatenate([np.asarray(array) for array in arrays])
 
 
@@ -96,33 +84,16 @@ def _visible(at: Point, phi: Phi, by_jax: Vector) -> Vector:
     """Return the gradient with every `stop_gradient` taken out."""
     if phi.gradient is None or phi.jaxpr is None:
         return by_jax
-    equations = (equation for each in nested(phi.jaxpr.jaxpr) for equation in each.eqns)
-    if all(equation.primitive is not primitives.stop_gradient_p for equation in equations):
+    shown = without_stop_gradient(phi.jaxpr)
+    if shown is None:
         return by_jax
-    shown = as_function(phi.jaxpr.replace(jaxpr=_without_stop_gradient(phi.jaxpr.jaxpr)))
     try:
-        return _flat(jax.grad(shown)(at.arrays()))
+        return _flat(jax.grad(as_function(shown))(at.arrays()))
     except NO_RULE:  # for what is hidden
         return by_jax
 
 
-def _without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
-    """Return the jaxpr with copies, which let gradients through, for its `stop_gradient`s."""
-
-    def visible(value: Any) -> Any:
-        if isinstance(value, jex.ClosedJaxpr):
-            return value.replace(jaxpr=_without_stop_gradient(value.jaxpr))
-        return _without_stop_gradient(value) if isinstance(value, jex.Jaxpr) else value
-
-    def seen(equation: jex.JaxprEqn) -> jex.JaxprEqn:
-        if equation.primitive is primitives.stop_gradient_p:
-            return equation.replace(primitive=primitives.copy_p, params={})
-        return map_parameters(visible, equation)
-
-    return jaxpr.replace(eqns=[seen(equation) for equation in jaxpr.eqns])
-
-
-def forward_along(at: Point, phi: Phi, v: Vector) -> Forward | None:
+def forward_mode(at: Point, phi: Phi, v: Vector) -> Forward | None:
     """Return forward mode along v; None where JAX has none, as through a `custom_vjp`."""
 
     def slope(v: Any, low: Any, high: Any) -> Any:
@@ -134,12 +105,12 @@ def forward_along(at: Point, phi: Phi, v: Vector) -> Forward | None:
     direction = jnp.asarray(v, jnp.float64)
     try:
         slope, _ = compiled(slope, direction, 0, len(v))
-    except (Refused, *NO_RULE):
+    except NO_RULE:
         return None
     return lambda low, high: float(slope(direction, low, high))
 
 
-def moved_by_rounding(at: Point, phi: Phi, claimed: Vector, rng: np.random.Generator) -> Vector:
+def rounding_shift(at: Point, phi: Phi, claimed: Vector, rng: np.random.Generator) -> Vector:
     """Return the change of φ's gradient when the point is rounded to the dtypes of its leaves."""
     if phi.gradient is None:
         return np.zeros_like(at.vector)

@@ -13,7 +13,7 @@ import math
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64
 
 RATIO = 8.0  # of a step and the next
 
@@ -60,10 +60,9 @@ def extrapolate(
         last_digits = epsilon * (np.maximum(abs(plus), abs(minus)) + abs(central))
         noise_of_slope = (noise + last_digits) / t
         right, left = (plus - middle) / t, (middle - minus) / t
-        kink, level = _kinks(right - left, noise_of_slope)
         value, bar = _smallest_bar(central, noise_of_slope)
         sizes = np.where(np.isfinite(left) & np.isfinite(right), np.fmax(abs(left), abs(right)), 0)
-        left, right = _sides(left, right, level)
+        left, right, kink = _sides(left, right, noise_of_slope)
     return Slopes(
         value=value,
         bar=bar,
@@ -76,26 +75,31 @@ def extrapolate(
 
 
 def _sides(
-    left: PerStep, right: PerStep, level: Int[np.ndarray, "lines"]
-) -> tuple[PerLine, PerLine]:
-    """Return the slopes of both sides, each line's at the step of its level.
+    left: PerStep, right: PerStep, noise_of_slope: PerStep
+) -> tuple[PerLine, PerLine, Bool[np.ndarray, "lines"]]:
+    """Return the slopes of both sides, and whether they differ, at the smallest clear step.
 
-    The slope over a jump grows by 8 as the step shrinks. At a jump both are the slope of the side
-    without it; NaN where both sides jump.
+    As the step shrinks by 8, `right − left` shrinks with it over a curve, stays over a kink, and
+    grows by 8 over a jump. At a jump both are the slope of the side without it, or NaN.
     """
+    clear = np.isfinite(right - left) & (abs(right - left) > 20 * noise_of_slope)
+    last = clear.shape[1] - 1
+    level = np.where(clear.any(axis=1), last - np.argmax(clear[:, ::-1], axis=1), last)
     lines = np.arange(len(level))
-    both = np.stack([left, right])
-    at, before = both[:, lines, level], both[:, lines, np.maximum(level - 1, 0)]
-    jumps = (level > 0) & (abs(at) > 4 * abs(before)) & (abs(before) > 0)
-    without_jump = np.where(jumps, np.where(jumps, np.nan, at)[::-1], at)
-    return without_jump[0], without_jump[1]
+    slopes = np.stack([left, right, right - left])
+    at, before = abs(slopes[:, lines, level]), abs(slopes[:, lines, np.maximum(level - 1, 0)])
+    kink = clear.any(axis=1) & (level > 0) & (at[2] > 0.5 * before[2])
+    jumps = ((level > 0) & (at > 4 * before) & (before > 0))[:2]
+    sides = slopes[:2, lines, level]
+    left, right = np.where(jumps, np.where(jumps, np.nan, sides)[::-1], sides)
+    return left, right, kink
 
 
 def _smallest_bar(column: PerStep, noise_of_slope: PerStep) -> tuple[PerLine, PerLine]:
     """Return the entry with the smallest error bar, of the tableau that begins with this column.
 
-    A derivative is a limit. An entry that the differences of smaller steps contradict has a kink
-    within its own step; the contradiction becomes its bar.
+    The bar of an entry that smaller steps contradict, which has a kink within its own step, is the
+    contradiction.
     """
     plain, plain_bar = column, _plain_bar(column, noise_of_slope)
     values, bars = [], []
@@ -134,30 +138,11 @@ def _contradiction(value: Finer, plain: PerStep, plain_bar: PerStep, order: int)
 
 
 def _spread(finer: Finer, column: PerStep) -> Finer:
-    """Return the distance of an extrapolated value from its ingredients and from its neighbour.
-
-    The first has no neighbour; it has the bar of a value that is not extrapolated.
-    """
+    """Return the distance of an extrapolated value from its ingredients and from its neighbour."""
     step = abs(finer - column[:, 1:])
     step[:, 1:] = np.maximum(step[:, 1:], abs(np.diff(finer, axis=1)))
-    step[:, 0] = np.maximum(step[:, 0], abs(column[:, 1] - column[:, 0]))
+    step[:, 0] = np.maximum(step[:, 0], abs(column[:, 1] - column[:, 0]))  # without a neighbour
     return step
-
-
-def _kinks(
-    jump: PerStep, noise_of_slope: PerStep
-) -> tuple[Bool[np.ndarray, "lines"], Int[np.ndarray, "lines"]]:
-    """Return whether `right − left` stays as the step shrinks, and the step that shows it.
-
-    Over a curve it shrinks by 8 with the step; over a kink it stays. The smallest step at which
-    it is well above the noise decides.
-    """
-    clear = np.isfinite(jump) & (abs(jump) > 20 * noise_of_slope)
-    last = jump.shape[1] - 1
-    level = np.where(clear.any(axis=1), last - np.argmax(clear[:, ::-1], axis=1), last)
-    lines = np.arange(len(jump))
-    stays = abs(jump[lines, level]) > 0.5 * abs(jump[lines, np.maximum(level - 1, 0)])
-    return clear.any(axis=1) & (level > 0) & stays, level
 
 
 def rounding_noise(values: Float64[np.ndarray, "spacings points"]) -> float:

@@ -24,16 +24,17 @@ COARSE = 1e-10  # the relative precision above which a computation is coarser th
 EPSILON = float(np.finfo(np.float64).eps)
 SMALL_LEAF = 2048  # numbers: the most of a leaf whose every element is checked
 
-NO_RULE = (TypeError, ValueError, NotImplementedError)
-"""What JAX raises for a derivative, or a batch, of a function that has none.
+
+class Refused(Exception):
+    """The function fails on these arguments; `__cause__` is its own exception."""
+
+
+NO_RULE = (TypeError, ValueError, NotImplementedError, Refused)
+"""What is raised for a derivative, or a batch, of a function that has none.
 
 A TypeError: forward mode through a `custom_vjp`. A ValueError: reverse mode through a while loop,
 or a callback. A NotImplementedError: a primitive without a rule.
 """
-
-
-class Refused(Exception):
-    """The function fails on these arguments; `__cause__` is its own exception."""
 
 
 class Unwidened(Exception):
@@ -49,8 +50,7 @@ def own_precision() -> AbstractContextManager:
 def wide_arguments() -> Iterator[None]:
     """Set JAX as the caller did, but let float64 in, beside constants of float32.
 
-    What the function makes for itself, random numbers above all, stays as it was. A constant out
-    of float32's range, such as the lowest float64, becomes infinite.
+    A constant out of float32's range, such as the lowest float64, becomes infinite.
     """
     before = jax.config.values["jax_explicit_x64_dtypes"]
     jax.config.update("jax_explicit_x64_dtypes", "allow")
@@ -152,7 +152,7 @@ def _gradient(phi: Callable, arrays: Arrays) -> Callable[[Arrays], Any] | None:
     for transformation in (jax.grad, jax.jacfwd)[: 1 + few]:
         try:
             return compiled(transformation(phi), arrays)[0]
-        except (Refused, *NO_RULE):
+        except NO_RULE:
             pass
     return None
 
@@ -167,10 +167,7 @@ def compiled(function: Callable, *args: Any) -> tuple[Callable, Any]:
 
 
 def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
-    """Return φ in float64 throughout, and the rounding error of its value.
-
-    A φ that rounds to less inside is widened, if it can be and its value stays.
-    """
+    """Return φ widened to float64, if it can be and its value stays, and its rounding error."""
     error = None if phi.jaxpr is None else rounding(phi.jaxpr, arrays)
     if phi.jaxpr is None or error is None:
         return phi, phi.epsilon * abs(phi.value)
@@ -241,11 +238,34 @@ def constant_shapes(jaxpr: jex.Jaxpr) -> set[tuple[int, ...]]:
 
 def map_parameters(function: Callable[[Any], Any], equation: jex.JaxprEqn) -> jex.JaxprEqn:
     """Return an equation with `function(value)` for each parameter, and each within a tuple."""
+    parameters = {
+        key: jax.tree.map(function, value, is_leaf=lambda each: not isinstance(each, tuple))
+        for key, value in equation.params.items()
+    }
+    return equation.replace(params=parameters)
 
-    def mapped(value: Any) -> Any:
-        return jax.tree.map(function, value, is_leaf=lambda each: not isinstance(each, tuple))
 
-    return equation.replace(params={key: mapped(v) for key, v in equation.params.items()})
+def without_stop_gradient(jaxpr: jex.ClosedJaxpr) -> jex.ClosedJaxpr | None:
+    """Return the jaxpr with copies in place of its `stop_gradient`s; None if it has none."""
+    equations = (equation for each in nested(jaxpr.jaxpr) for equation in each.eqns)
+    if all(equation.primitive is not primitives.stop_gradient_p for equation in equations):
+        return None
+    return _visible(jaxpr)
+
+
+def _visible(value: Any) -> Any:
+    """Return a parameter of an equation with copies in place of `stop_gradient`s."""
+    if isinstance(value, jex.ClosedJaxpr):
+        return value.replace(jaxpr=_visible(value.jaxpr))
+    if not isinstance(value, jex.Jaxpr):
+        return value
+    equations = [
+        equation.replace(primitive=primitives.copy_p, params={})
+        if equation.primitive is primitives.stop_gradient_p
+        else map_parameters(_visible, equation)
+        for equation in value.eqns
+    ]
+    return value.replace(eqns=equations)
 
 
 def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:

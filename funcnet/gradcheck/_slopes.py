@@ -20,6 +20,7 @@ from funcnet.gradcheck._precision import COARSE, NO_RULE, SMALL_LEAF, Phi, in_fl
 from funcnet.gradcheck._vector import Leaf, Point, Vector
 
 DIRECTIONS = 3  # random directions in which the gradient of a large leaf is checked
+SAMPLE = 64  # elements of a large leaf that are checked one by one
 LINES = 64  # the most lines that are evaluated at once
 NUMBERS = 2**23  # the most numbers of one array over all lines that are evaluated at once
 
@@ -234,7 +235,18 @@ def _unsure(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Bool[np.ndar
     return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
 
 
-def suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator) -> Indices:
+def chosen(
+    problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator
+) -> tuple[Indices, str]:
+    """Return the indices to check one by one, and how they were chosen."""
+    if leaf.size <= SMALL_LEAF:
+        return leaf.start + np.arange(leaf.size), "every element"
+    sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
+    indices = np.union1d(sample, _suspects(problem, leaf, claimed, rng))
+    return indices, f"{DIRECTIONS} directions, {len(indices)} elements"
+
+
+def _suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator) -> Indices:
     """Return indices whose gradients do not add up to a slope along v, found by bisection."""
     v = np.zeros_like(claimed)
     for _ in range(DIRECTIONS):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -136,7 +136,6 @@ def _report(
     bad = (codes == verdict) & (verdict != "match")
     refused = verdict in REFUSED
     disagrees = name if refused else "none"
-    checked = zip(measured.indices[bad], slopes.value[bad], slopes.bar[bad], strict=True)
     evidence = Evidence(
         leaf=leaf,
         numbers=measured.indices - leaf.start,
@@ -155,8 +154,10 @@ def _report(
         error=_error(measured, codes, shown),
         looks_like=looks_like(evidence) if refused else None,
         findings=tuple(
-            _finding(leaf, int(index), gradients, float(value), float(bar), disagrees)
-            for index, value, bar in list(checked)[:MOST_FINDINGS]
+            _finding(
+                leaf, measured.indices[i], gradients, slopes.value[i], slopes.bar[i], disagrees
+            )
+            for i in np.flatnonzero(bad)[:MOST_FINDINGS]
         ),
     )
 
@@ -180,10 +181,10 @@ def _batch_sizes(problem: Problem) -> list[int]:
 
 
 def _finding(
-    leaf: Leaf, index: int, gradients: Gradients, slope: float, bar: float, disagrees: str
+    leaf: Leaf, index: Any, gradients: Gradients, slope: Any, bar: Any, disagrees: str
 ) -> Finding:
     """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
-    element, part, sign = leaf.located(index)
+    element, part, sign = leaf.located(int(index))
     by_jax, by_hand = gradients.get("jax.grad"), gradients.get("hand")
     return Finding(
         path=leaf.path,
@@ -191,31 +192,27 @@ def _finding(
         part=part,
         jax=float("nan") if by_jax is None else sign * float(by_jax[index]),
         hand=None if by_hand is None else sign * float(by_hand[index]),
-        numerical=sign * slope,
-        bar=bar,
+        numerical=sign * float(slope),
+        bar=float(bar),
         disagrees=disagrees,
     )
 
 
-def name_swaps(
-    measured: Sequence[Measured], reports: Sequence[LeafReport], claims: Claims
-) -> list[LeafReport]:
-    """Return the reports; on a wrong leaf, whether it has the gradient of another leaf instead."""
-
-    def named(here: Measured, report: LeafReport) -> LeafReport:
-        if report.verdict != "wrong" or not (report.looks_like or "").startswith("wrong"):
-            return report
-        shown = claims.gradients[report.findings[0].disagrees]
-        for other in measured:
-            if other is here or other.leaf.shape != here.leaf.shape:
-                continue
-            truth = other.slopes.value
-            there = shown[other.indices - other.leaf.start + here.leaf.start]
-            if truth.any() and np.max(abs(there - truth)) <= 1e-3 * np.max(abs(truth)):
-                return dataclasses.replace(report, looks_like=f"the gradient of {other.leaf.path}")
+def named_swap(
+    here: Measured, report: LeafReport, measured: Sequence[Measured], claims: Claims
+) -> LeafReport:
+    """Return the report on a leaf; it says so if the leaf has the gradient of another leaf."""
+    if report.verdict != "wrong" or not (report.looks_like or "").startswith("wrong"):
         return report
-
-    return [named(here, report) for here, report in zip(measured, reports, strict=True)]
+    shown = claims.gradients[report.findings[0].disagrees]
+    for other in measured:
+        if other is here or other.leaf.shape != here.leaf.shape:
+            continue
+        truth = other.slopes.value
+        there = shown[other.indices - other.leaf.start + here.leaf.start]
+        if truth.any() and np.max(abs(there - truth)) <= 1e-3 * np.max(abs(truth)):
+            return dataclasses.replace(report, looks_like=f"the gradient of {other.leaf.path}")
+    return report
 
 
 def compare_forward(
@@ -236,8 +233,8 @@ def compare_forward(
     by_forward = claimed.copy()
     by_forward[index] = forward(index, index + 1) / v[index]
     slopes = element_slopes(problem, leaf, np.array([index]), claimed)
-    value, bar = float(slopes.value[0]), float(slopes.bar[0])
-    found = _finding(leaf, index, {"jax.grad": by_forward}, value, bar, "forward mode")
+    gradients = {"jax.grad": by_forward}
+    found = _finding(leaf, index, gradients, slopes.value[0], slopes.bar[0], "forward mode")
     why = "forward mode differs from reverse mode"
     return dataclasses.replace(report, verdict="wrong", looks_like=why, findings=(found,))
 
@@ -268,13 +265,13 @@ def compare_own(
         gap = abs(gradient[leaf.span] - claimed[leaf.span])
         bad = np.flatnonzero(~(gap <= rounding + lost))
         if bad.size:
-            index = leaf.start + int(bad[0])
+            index = leaf.start + bad[0]
             there = {"jax.grad": claimed, **own}
             return dataclasses.replace(
                 report,
                 verdict="wrong" if np.isfinite(gradient[index]) else "nonfinite",
                 looks_like=f"right in float64, not in {leaf.dtype}",
-                findings=(_finding(leaf, index, there, float(claimed[index]), 0.0, name),),
+                findings=(_finding(leaf, index, there, claimed[index], 0.0, name),),
             )
         report = dataclasses.replace(report, error=max(report.error, float(np.max(gap) / size)))
         lost = np.minimum(lost, 8 * np.max(gap) + lost / 1024)  # by hand no worse than jax.grad
