@@ -13,7 +13,7 @@ import numpy as np
 
 from funcnet.base import UsageError
 from funcnet.gradcheck._claims import Claims, claims_at, forward_mode, own_gradients, rounding_shift
-from funcnet.gradcheck._precision import own_precision, phi_at
+from funcnet.gradcheck._precision import own_precision, phi_at, wide_arguments
 from funcnet.gradcheck._report import GradientReport
 from funcnet.gradcheck._slopes import Measured, Problem, chosen, element_slopes, problem_at
 from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, project
@@ -131,7 +131,7 @@ def _first_order(
     if hand is not None and not is_real_scalar(outputs):
         raise UsageError("hand: expected a function with one real number as output to check it by.")
     phi = phi_at(function, at, onto)
-    with phi.context():
+    with wide_arguments(phi.double):
         problem = problem_at(at, phi, rtol, atol, rng)
         claims = claims_at(at, phi, hand)
         measured = [_measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size]

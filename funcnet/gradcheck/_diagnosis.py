@@ -13,8 +13,7 @@ from jaxtyping import Bool, Float64
 from funcnet.gradcheck._slopes import Indices, PerIndex
 from funcnet.gradcheck._vector import Leaf
 
-WHOLE = ("transposed", "shifted by one element")
-"""The hypotheses about a leaf as a whole, which may leave some elements right."""
+WHOLE = ("transposed", "shifted by one element")  # these may leave some elements right
 
 
 class Evidence(NamedTuple):

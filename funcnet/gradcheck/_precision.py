@@ -8,7 +8,7 @@ precision that φ computes in; its rounding error; and φ in float64 throughout.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -47,40 +47,28 @@ def own_precision() -> AbstractContextManager:
 
 
 @contextmanager
-def wide_arguments() -> Iterator[None]:
+def wide_arguments(double: bool) -> Iterator[None]:
     """Set JAX as the caller did, but let float64 in, beside constants of float32.
 
-    A constant out of float32's range, such as the lowest float64, becomes infinite.
+    If `double`, float64 is JAX's default, for a function that wants its own arrays in its inputs'
+    dtype. A constant out of float32's range, such as the lowest float64, becomes infinite.
     """
     before = jax.config.values["jax_explicit_x64_dtypes"]
-    jax.config.update("jax_explicit_x64_dtypes", "allow")
-    try:
-        with own_precision(), jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
-            yield
-    finally:
-        jax.config.update("jax_explicit_x64_dtypes", before)
-
-
-@contextmanager
-def double_precision() -> Iterator[None]:
-    """Make float64 JAX's default, for a function that wants its own arrays in its inputs' dtype."""
-    with jax.enable_x64(True), wide_arguments():
-        yield
-
-
-PRECISIONS = ((wide_arguments, True), (double_precision, True), (wide_arguments, False))
-"""From the one that changes least about the function to the one that every function takes.
-
-The second entry says whether the arguments are float64; else they are rounded to their own dtypes.
-"""
+    with jax.enable_x64(True) if double else nullcontext():
+        jax.config.update("jax_explicit_x64_dtypes", "allow")
+        try:
+            with own_precision(), jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
+                yield
+        finally:
+            jax.config.update("jax_explicit_x64_dtypes", before)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phi:
     """φ: ℝⁿ → ℝ in one precision."""
 
-    context: Callable[[], AbstractContextManager]  # JAX's settings for every evaluation
-    wide: bool  # whether the arguments are float64
+    double: bool  # whether it is evaluated with float64 as JAX's default
+    wide: bool  # whether the arguments are float64; else they are rounded to their own dtypes
     function: Callable[[Arrays], Any]  # compiled if it could be traced
     value: float  # at the point
     jaxpr: jex.ClosedJaxpr | None  # None for a function that needs concrete values
@@ -94,10 +82,10 @@ def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
     If there is none: in the first that JAX differentiates, then in the first that it accepts.
     """
     accepted, refusal = [], None
-    for context, wide in PRECISIONS:
+    for double, wide in ((False, True), (True, True), (False, False)):
         try:
-            with context():
-                phi = _evaluated(function, at, onto, context, wide)
+            with wide_arguments(double):
+                phi = _evaluated(function, at, onto, double, wide)
         except Refused as refused:
             refusal = refused.__cause__
             continue
@@ -109,9 +97,7 @@ def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
     return min(accepted, key=lambda phi: (phi.gradient is None, phi.epsilon > COARSE))
 
 
-def _evaluated(
-    function: Callable, at: Point, onto: Cotangents, context: Callable, wide: bool
-) -> Phi:
+def _evaluated(function: Callable, at: Point, onto: Cotangents, double: bool, wide: bool) -> Phi:
     def phi(arrays: Arrays) -> Any:
         args = arguments(at, arrays, wide=wide)
         try:
@@ -131,7 +117,7 @@ def _evaluated(
     except NotImplementedError as error:  # the device lacks a primitive in float64
         raise Refused from error
     return Phi(
-        context=context,
+        double=double,
         wide=wide,
         function=traced,
         value=value,
@@ -187,10 +173,7 @@ def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
 
 
 def lowest_precision(jaxpr: jex.Jaxpr) -> float:
-    """Return the relative precision of the coarsest floating type between inputs and outputs.
-
-    Constants do not count: a function of float64 numbers may add float32 ones.
-    """
+    """Return the coarsest relative precision between inputs and outputs; constants do not count."""
     moved = {var for var in jaxpr.invars if _epsilon(var.aval)}
     epsilons = [EPSILON]
     for equation in jaxpr.eqns:
@@ -315,10 +298,7 @@ def _shift_each(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any], shift: Callable) 
 
 
 def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
-    """Return a jaxpr as a function with every floating number in float64.
-
-    The function raises `Unwidened` where the jaxpr calls Python or another library.
-    """
+    """Return a jaxpr as a function in float64 throughout; it raises `Unwidened` if it cannot."""
     return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide)
 
 

@@ -24,9 +24,7 @@ SAMPLE = 64  # elements of a large leaf that are checked one by one
 LINES = 64  # the most lines that are evaluated at once
 NUMBERS = 2**23  # the most numbers of one array over all lines that are evaluated at once
 
-Indices: TypeAlias = Int[np.ndarray, "checked"]
-"""The indices in the vector of the numbers that are checked one by one."""
-
+Indices: TypeAlias = Int[np.ndarray, "checked"]  # in the vector, of the numbers that are checked
 PerIndex: TypeAlias = Float64[np.ndarray, "checked"]
 Sizes: TypeAlias = Float64[np.ndarray, "size"]
 Lines: TypeAlias = Int[np.ndarray, "lines"]

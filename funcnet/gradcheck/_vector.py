@@ -18,15 +18,9 @@ from jaxtyping import Array, Float, Float64, Inexact
 from funcnet._jaxpr import positional_names
 from funcnet.base import UsageError
 
-Vector: TypeAlias = Float64[np.ndarray, "n"]
-"""One number for each number that the function is differentiated with respect to."""
-
-Arrays: TypeAlias = Sequence[Float64[Array, "_"]]
-"""A vector as JAX takes it: one flat array per leaf."""
-
-Cotangents: TypeAlias = Sequence[Inexact[np.ndarray, "..."]]
-"""One array per floating output, on which the output is projected."""
-
+Vector: TypeAlias = Float64[np.ndarray, "n"]  # one entry per number to differentiate by
+Arrays: TypeAlias = Sequence[Float64[Array, "_"]]  # a vector: one flat array per leaf
+Cotangents: TypeAlias = Sequence[Inexact[np.ndarray, "..."]]  # one array per floating output
 
 SKIPPED = {jax.dtypes.prng_key: "a random key", jnp.integer: "an integer", jnp.bool_: "boolean"}
 """The dtypes of leaves that have no gradient."""
@@ -70,7 +64,8 @@ class Leaf:
         """
         number, part = divmod(index - self.start, self.parts)
         element = tuple(int(i) for i in np.unravel_index(number, self.shape))
-        return element, *([("", 1)] if self.parts == 1 else [(".real", 1), (".imag", -1)])[part]
+        signs = [("", 1)] if self.parts == 1 else [(".real", 1), (".imag", -1)]
+        return element, *signs[part]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,10 +117,7 @@ def _numbers(leaf: Leaf, value: Any) -> Inexact[np.ndarray, "size"]:
 
 
 def arguments(at: Point, arrays: Sequence[Any], *, wide: bool) -> tuple:
-    """Return the arguments with these numbers: in float64 if `wide`, else in their own dtypes.
-
-    If `wide`, the floating arrays that are held fixed become float64 as well.
-    """
+    """Return the arguments with these numbers: all in float64 if `wide`, else in their dtypes."""
     rest = iter(zip(at.leaves, arrays, strict=True))
 
     def from_array(value: Any) -> Any:
@@ -151,10 +143,7 @@ def _widened(value: Any) -> Any:
 
 
 def cotangents(outputs: Any, rng: np.random.Generator) -> Cotangents:
-    """Draw one cotangent per floating output; it is 1 if the output is one real scalar.
-
-    Each cotangent is divided by the size of its output, so that small outputs count beside large.
-    """
+    """Draw a cotangent per floating output, divided by the output's size; 1 for one real scalar."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(outputs) if _is_inexact(leaf)]
     if not leaves:
         raise UsageError(
@@ -198,10 +187,7 @@ def project(outputs: Any, onto: Cotangents) -> Float[Array, ""]:
 
 
 def as_vector(at: Point, gradient: Any) -> Vector:
-    """Return a gradient, in the structure of `jax.grad(function, at.argnums)`, as a vector.
-
-    For a complex argument `x + iy` a gradient holds `∂f/∂x − i ∂f/∂y`, JAX's convention.
-    """
+    """Return a gradient, in the structure and the convention of `jax.grad`, as a vector."""
     both = zip(at.leaves, jax.tree.leaves(gradient), strict=True)
     numbers = [np.conj(_numbers(leaf, value)) for leaf, value in both if leaf.size]
     return np.concatenate([array.view(np.float64) for array in numbers])

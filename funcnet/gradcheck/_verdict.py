@@ -21,14 +21,9 @@ LOST = 256  # times the noise over the largest step: a slope up to this size is 
 WIDE = 0.05  # of a slope: an error bar of this share says nothing about the slope
 FLAT = 2e-5  # of a leaf's largest slope: a slope of this share need not be told from 0
 
-Verdicts: TypeAlias = Shaped[np.ndarray, "checked"]
-"""One verdict, a string, per index that is checked."""
-
+Verdicts: TypeAlias = Shaped[np.ndarray, "checked"]  # strings
 GRAVEST_FIRST = ("nonfinite", "wrong", "undecided", "kink", "match")
-"""A leaf's verdict is the gravest of its elements'."""
-
-REFUSED = ("wrong", "nonfinite")
-"""The verdicts on a leaf with which a check fails."""
+REFUSED = ("wrong", "nonfinite")  # the verdicts on a leaf with which a check fails
 
 
 def overall(leaves: Sequence[LeafReport]) -> str:
@@ -74,11 +69,7 @@ def _tolerance(problem: Problem, size: PerIndex) -> PerIndex:
 
 
 def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Bool[np.ndarray, "checked"]:
-    """Whether a bar is small beside the steepest slope of its element and of the whole leaf.
-
-    It may be a hundred tolerances of the larger of them, and `WIDE` of the element's own, or, for
-    an element that is nearly flat, of what is `FLAT` in its leaf.
-    """
+    """Whether a bar is small beside the steepest slope of its element and of the whole leaf."""
     steep = np.maximum(size, slopes.steepest)
     in_leaf = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0)
     share = np.clip(100 * problem.rtol, 1e-4, WIDE)
@@ -250,10 +241,7 @@ def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
 def compare_own(
     problem: Problem, leaf: Leaf, report: LeafReport, claimed: Vector, own: Gradients, moved: Vector
 ) -> LeafReport:
-    """Compare the gradients in the leaf's own dtype with that in float64, which was checked.
-
-    `moved`, the change of the gradient by rounding the arguments, is not an error of its own.
-    """
+    """Compare the gradients in the leaf's own dtype; `moved` is the share of rounded arguments."""
     if report.verdict in REFUSED:
         return report
     largest = np.max(abs(claimed[leaf.span]))
