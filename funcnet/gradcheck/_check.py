@@ -12,29 +12,20 @@ import jax
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._claims import (
-    Claims,
-    claims_at,
-    forward_along,
-    moved_by_rounding,
-    own_gradients,
-)
-from funcnet.gradcheck._precision import SMALL_LEAF, own_precision, phi_at
-from funcnet.gradcheck._report import GradientReport, LeafReport
-from funcnet.gradcheck._slopes import DIRECTIONS, Problem, element_slopes, problem_at, suspects
+from funcnet.gradcheck._claims import Claims, claims_at, forward_mode, own_gradients, rounding_shift
+from funcnet.gradcheck._precision import own_precision, phi_at, wide_arguments
+from funcnet.gradcheck._report import GradientReport
+from funcnet.gradcheck._slopes import Measured, Problem, chosen, element_slopes, problem_at
 from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, project
 from funcnet.gradcheck._verdict import (
-    Measured,
     compare_forward,
     compare_own,
     leaf_report,
-    name_swaps,
+    named_swap,
     overall,
     skipped,
     verdicts_on,
 )
-
-SAMPLE = 64  # elements of a large leaf that are checked one by one
 
 
 def check_gradients(
@@ -79,13 +70,14 @@ def check_gradients(
         structure than the arguments. What the function itself raises comes through.
     """
     numbers = _check_arguments(function, args, hand, argnums, order)
-    _check_numbers(seed=seed, rtol=rtol, atol=atol)
-    tolerances = {"rtol": rtol, "atol": atol}
-    report = _first_order(function, args, hand, numbers, seed, **tolerances)
+    for name, value in (("seed", seed), ("rtol", rtol), ("atol", atol)):
+        if value is not None and not value >= 0:
+            raise UsageError(f"{name}: expected a number of at least 0; got {value!r}.")
+    report = _first_order(function, args, hand, numbers, seed, rtol, atol)
     if order == 1 or report.verdict == "fail":
         return report
     slope = functools.wraps(function)(_slope_function(function, args, numbers, seed))
-    return _first_order(slope, args, None, numbers, seed, **tolerances)
+    return _first_order(slope, args, None, numbers, seed, rtol, atol)
 
 
 def assert_gradients(function: Callable, *args: Any, **options: Any) -> None:
@@ -119,19 +111,12 @@ def _check_arguments(
     return tuple(n % len(args) for n in numbers)
 
 
-def _check_numbers(**options: Any) -> None:
-    for name, value in options.items():
-        if value is not None and not value >= 0:
-            raise UsageError(f"{name}: expected a number of at least 0; got {value!r}.")
-
-
 def _first_order(
     function: Callable,
     args: tuple,
     hand: Callable | None,
     argnums: tuple[int, ...],
     seed: int,
-    *,
     rtol: float | None,
     atol: float | None,
 ) -> GradientReport:
@@ -146,14 +131,23 @@ def _first_order(
     if hand is not None and not is_real_scalar(outputs):
         raise UsageError("hand: expected a function with one real number as output to check it by.")
     phi = phi_at(function, at, onto)
-    with phi.precision.context():
+    with wide_arguments(phi.double):
         problem = problem_at(at, phi, rtol, atol, rng)
         claims = claims_at(at, phi, hand)
         measured = [_measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size]
         reports = [leaf_report(problem, each, claims) for each in measured]
-        reports = name_swaps(measured, reports, claims)
-        reports = _with_forward(problem, measured, reports, claims, rng)
-        moved = moved_by_rounding(at, phi, claims.jax, rng)
+        reports = [
+            named_swap(each, report, measured, claims)
+            for each, report in zip(measured, reports, strict=True)
+        ]
+        if phi.gradient is not None:
+            v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
+            if forward := forward_mode(at, phi, v):
+                reports = [
+                    compare_forward(problem, each.leaf, report, claims.jax, v, forward)
+                    for each, report in zip(measured, reports, strict=True)
+                ]
+        moved = rounding_shift(at, phi, claims.jax, rng)
     own = own_gradients(function, hand, at, onto, phi)
     found = (
         compare_own(problem, each.leaf, report, claims.jax, own, moved)
@@ -174,45 +168,15 @@ def _without_numbers(at: Point) -> GradientReport:
 
 
 def _measured(problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Generator) -> Measured:
-    """Return the slopes of all elements, or of a sample and of those that bisection suspects."""
-    if leaf.size <= SMALL_LEAF:
-        indices = leaf.start + np.arange(leaf.size)
-        checked = "every element"
-    else:
-        sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
-        shown = claims.jax if claims.visible is None else claims.visible
-        indices = np.union1d(sample, suspects(problem, leaf, shown, rng))
-        checked = f"{DIRECTIONS} directions, {len(indices)} elements"
+    """Return the slopes of the elements to check, and which of them a `stop_gradient` hides."""
+    indices, checked = chosen(problem, leaf, claims.visible, rng)
     slopes = element_slopes(problem, leaf, indices, claims.jax)
-    hidden = np.zeros(len(indices), bool)
-    if claims.visible is not None:
-        wrong, visibly_wrong = (
-            verdicts_on(problem, gradient[indices], slopes) == "wrong"
-            for gradient in (claims.jax, claims.visible)
-        )
-        hidden = wrong & ~visibly_wrong
+    wrong, visibly_wrong = (
+        verdicts_on(problem, gradient[indices], slopes) == "wrong"
+        for gradient in (claims.jax, claims.visible)
+    )
+    hidden = wrong & ~visibly_wrong
     return Measured(leaf=leaf, indices=indices, slopes=slopes, hidden=hidden, checked=checked)
-
-
-def _with_forward(
-    problem: Problem,
-    measured: list[Measured],
-    reports: list[LeafReport],
-    claims: Claims,
-    rng: np.random.Generator,
-) -> list[LeafReport]:
-    """Return the reports after a comparison with forward mode, if JAX has it."""
-    at, phi = problem.at, problem.phi
-    if phi.gradient is None:
-        return reports
-    v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
-    forward = forward_along(at, phi, v)
-    if forward is None:
-        return reports
-    return [
-        compare_forward(problem, each.leaf, report, claims.jax, v, forward)
-        for each, report in zip(measured, reports, strict=True)
-    ]
 
 
 def _remarks(problem: Problem, measured: list[Measured]) -> tuple[str, ...]:
@@ -230,13 +194,8 @@ def _slope_function(
 ) -> Callable[..., Any]:
     """Return the gradient of a function, projected on random cotangents."""
     rng = np.random.default_rng(seed)
-
-    def gradient(*args: Any) -> Any:
-        return jax.grad(lambda *args: project(function(*args), onto), argnums, allow_int=True)(
-            *args
-        )
-
     with own_precision():
         onto = cotangents(function(*args), rng)
+        gradient = jax.grad(lambda *args: project(function(*args), onto), argnums, allow_int=True)
         onto_gradient = cotangents(gradient(*args), rng)
     return lambda *args: project(gradient(*args), onto_gradient)

@@ -1,53 +1,38 @@
 """The gradients that are checked, as vectors: by `jax.grad`, by hand, and in forward mode."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import primitives
 
 from funcnet.base import UsageError
 from funcnet.gradcheck._precision import (
     NO_RULE,
     Phi,
-    Refused,
     as_function,
     compiled,
-    map_parameters,
-    nested,
     own_precision,
+    without_stop_gradient,
 )
-from funcnet.gradcheck._vector import (
-    Arrays,
-    Cotangents,
-    Point,
-    Vector,
-    arguments,
-    as_vector,
-    project,
-)
+from funcnet.gradcheck._vector import Cotangents, Point, Vector, arguments, as_vector, project
 
 Gradients: TypeAlias = Mapping[str, Vector]
 """The gradients, named "jax.grad" and "hand"."""
 
+Forward: TypeAlias = Callable[[int, int], float]
+"""`(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claims:
-    """The gradients of φ at the point, in float64.
+    """The gradients of φ at the point, in float64."""
 
-    Attributes:
-      jax: by `jax.grad`; by hand where JAX has no derivative.
-      hand: by hand, or None.
-      visible: by `jax.grad` with every `stop_gradient` taken out; None where there is none.
-    """
-
-    jax: Vector
+    jax: Vector  # by hand where JAX has no derivative
     hand: Vector | None
-    visible: Vector | None
+    visible: Vector  # with every `stop_gradient` taken out
 
     @property
     def gradients(self) -> Gradients:
@@ -63,20 +48,19 @@ def claims_at(at: Point, phi: Phi, hand: Callable | None) -> Claims:
         raise UsageError(
             "function: expected one that jax.grad can differentiate, or hand= to be checked."
         )
-    return Claims(jax=by_jax, hand=by_hand, visible=_visible(at, phi))
+    return Claims(jax=by_jax, hand=by_hand, visible=_visible(at, phi, by_jax))
 
 
-def _flat(arrays: Arrays) -> Vector:
+def _flat(arrays: Sequence[Any]) -> Vector:
     return np.concatenate([np.asarray(array) for array in arrays])
 
 
 def _by_hand(hand: Callable, at: Point, phi: Phi) -> Vector:
     """Return the gradient by hand in float64, or in its own precision where it refuses float64."""
-    wide, own = (arguments(at, at.arrays(), wide=wide) for wide in (phi.precision.wide, False))
     try:
-        _, gradient = compiled(hand, *wide)
+        _, gradient = compiled(hand, *arguments(at, at.arrays(), wide=phi.wide))
     except TypeError:
-        _, gradient = compiled(hand, *own)
+        _, gradient = compiled(hand, *arguments(at, at.arrays(), wide=False))
     return _hand_vector(at, gradient)
 
 
@@ -96,47 +80,21 @@ def _hand_vector(at: Point, gradient: Any) -> Vector:
     return as_vector(at, values)
 
 
-def _visible(at: Point, phi: Phi) -> Vector | None:
-    """Return the gradient with every `stop_gradient` taken out; None where there is none."""
-    if phi.gradient is None or phi.jaxpr is None or not _hides_something(phi.jaxpr.jaxpr):
-        return None
-    shown = as_function(phi.jaxpr.replace(jaxpr=_without_stop_gradient(phi.jaxpr.jaxpr)))
+def _visible(at: Point, phi: Phi, by_jax: Vector) -> Vector:
+    """Return the gradient with every `stop_gradient` taken out."""
+    if phi.gradient is None or phi.jaxpr is None:
+        return by_jax
+    shown = without_stop_gradient(phi.jaxpr)
+    if shown is None:
+        return by_jax
     try:
-        gradient = jax.grad(shown)(at.arrays())
+        return _flat(jax.grad(as_function(shown))(at.arrays()))
     except NO_RULE:  # for what is hidden
-        return None
-    return _flat(gradient)
+        return by_jax
 
 
-def _hides_something(jaxpr: jex.Jaxpr) -> bool:
-    equations = (equation for each in nested(jaxpr) for equation in each.eqns)
-    return any(equation.primitive is primitives.stop_gradient_p for equation in equations)
-
-
-def _without_stop_gradient(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
-    """Return the jaxpr with copies, which let gradients through, for its `stop_gradient`s."""
-
-    def visible(value: Any) -> Any:
-        match value:
-            case jex.ClosedJaxpr():
-                return value.replace(jaxpr=_without_stop_gradient(value.jaxpr))
-            case jex.Jaxpr():
-                return _without_stop_gradient(value)
-        return value
-
-    def seen(equation: jex.JaxprEqn) -> jex.JaxprEqn:
-        if equation.primitive is primitives.stop_gradient_p:
-            return equation.replace(primitive=primitives.copy_p, params={})
-        return map_parameters(visible, equation)
-
-    return jaxpr.replace(eqns=[seen(equation) for equation in jaxpr.eqns])
-
-
-def forward_along(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float] | None:
-    """Return `(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`.
-
-    None where JAX has no forward mode, as for a function with a `custom_vjp`.
-    """
+def forward_mode(at: Point, phi: Phi, v: Vector) -> Forward | None:
+    """Return forward mode along v; None where JAX has none, as through a `custom_vjp`."""
 
     def slope(v: Any, low: Any, high: Any) -> Any:
         indices = jnp.arange(len(v))
@@ -147,12 +105,12 @@ def forward_along(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float]
     direction = jnp.asarray(v, jnp.float64)
     try:
         slope, _ = compiled(slope, direction, 0, len(v))
-    except (Refused, *NO_RULE):
+    except NO_RULE:
         return None
     return lambda low, high: float(slope(direction, low, high))
 
 
-def moved_by_rounding(at: Point, phi: Phi, claimed: Vector, rng: np.random.Generator) -> Vector:
+def rounding_shift(at: Point, phi: Phi, claimed: Vector, rng: np.random.Generator) -> Vector:
     """Return the change of φ's gradient when the point is rounded to the dtypes of its leaves."""
     if phi.gradient is None:
         return np.zeros_like(at.vector)

@@ -13,44 +13,29 @@ import math
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64
 
-RATIO = 8.0
-"""The quotient of a step and the next."""
-
+RATIO = 8.0  # of a step and the next
 
 PerLine: TypeAlias = Float64[np.ndarray, "lines"]
 PerStep: TypeAlias = Float64[np.ndarray, "lines steps"]
+Finer: TypeAlias = Float64[np.ndarray, "lines left"]
 
 
 class Slopes(NamedTuple):
-    """Numerical derivatives along lines, one entry per line.
+    """Numerical derivatives along lines, one entry per line."""
 
-    Attributes:
-      value: the derivative; at a kink the mean of both sides.
-      bar: the error bar of the derivative.
-      left: the slope towards smaller arguments, at the smallest useful step.
-      right: the slope towards larger arguments.
-      kink: whether left and right differ by more than noise and curvature explain.
-      steepest: the largest slope at any step.
-      floor: the noise over the largest step: a slope below it cannot be seen.
-    """
-
-    value: PerLine
-    bar: PerLine
-    left: PerLine
+    value: PerLine  # at a kink the mean of both sides
+    bar: PerLine  # the error bar
+    left: PerLine  # the slope towards smaller arguments, at the smallest useful step
     right: PerLine
-    kink: Bool[np.ndarray, "lines"]
-    steepest: PerLine
-    floor: PerLine
+    kink: Bool[np.ndarray, "lines"]  # left and right differ by more than noise and curvature
+    steepest: PerLine  # the largest slope at any step
+    floor: PerLine  # the noise over the largest step: a slope below it cannot be seen
 
 
 def steps(exponent: int, count: int) -> Float64[np.ndarray, "steps"]:
-    """Return `count` steps, the first of them `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`.
-
-    >>> steps(4, 3)
-    array([0.0625    , 0.0078125 , 0.00097656])
-    """
+    """Return `count` steps, the first of them `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`."""
     return 2.0**-exponent / RATIO ** np.arange(count)
 
 
@@ -67,32 +52,17 @@ def extrapolate(
     """Return the slopes at 0 from values at `±t`, with their error bars.
 
     The tableau is `Aₘ(t) = (64ᵐ Aₘ₋₁(t) − Aₘ₋₁(8t)) / (64ᵐ − 1)`,
-    with `A₀(t) = (f(t) − f(−t)) / 2t`.
-
-    Args:
-      plus: the values at t.
-      minus: the values at −t.
-      middle: the value at 0.
-      t: the steps, each an eighth of the one before.
-      noise: the noise of a value, measured.
-      rounding: the part of the noise that rounding alone explains.
-      epsilon: the relative precision in which arguments and values are rounded.
-
-    >>> t = steps(4, 4)
-    >>> precision = {"noise": 1e-16, "rounding": 1e-16, "epsilon": 1e-16}
-    >>> slopes = extrapolate(np.exp(t)[None], np.exp(-t)[None], 1.0, t, **precision)
-    >>> bool(abs(slopes.value[0] - 1) < slopes.bar[0] < 1e-11)
-    True
+    with `A₀(t) = (f(t) − f(−t)) / 2t`. `rounding` is the part of the noise of a value that rounding
+    alone explains; `epsilon` is the relative precision of arguments and values.
     """
     with np.errstate(all="ignore"):
         central = (plus - minus) / (2 * t)
         last_digits = epsilon * (np.maximum(abs(plus), abs(minus)) + abs(central))
         noise_of_slope = (noise + last_digits) / t
         right, left = (plus - middle) / t, (middle - minus) / t
-        kink, level = _kinks(right - left, noise_of_slope)
         value, bar = _smallest_bar(central, noise_of_slope)
         sizes = np.where(np.isfinite(left) & np.isfinite(right), np.fmax(abs(left), abs(right)), 0)
-        left, right = _sides(left, right, level)
+        left, right, kink = _sides(left, right, noise_of_slope)
     return Slopes(
         value=value,
         bar=bar,
@@ -105,42 +75,43 @@ def extrapolate(
 
 
 def _sides(
-    left: PerStep, right: PerStep, level: Int[np.ndarray, "lines"]
-) -> tuple[PerLine, PerLine]:
-    """Return the slopes of both sides, each line's at the step of its level.
+    left: PerStep, right: PerStep, noise_of_slope: PerStep
+) -> tuple[PerLine, PerLine, Bool[np.ndarray, "lines"]]:
+    """Return the slopes of both sides, and whether they differ, at the smallest clear step.
 
-    The slope over a jump grows by 8 as the step shrinks. At a jump both are the slope of the side
-    without it; NaN where both sides jump.
+    As the step shrinks by 8, `right − left` shrinks with it over a curve, stays over a kink, and
+    grows by 8 over a jump. At a jump both are the slope of the side without it, or NaN.
     """
+    clear = np.isfinite(right - left) & (abs(right - left) > 20 * noise_of_slope)
+    last = clear.shape[1] - 1
+    level = np.where(clear.any(axis=1), last - np.argmax(clear[:, ::-1], axis=1), last)
     lines = np.arange(len(level))
-    both = np.stack([left, right])
-    at, before = both[:, lines, level], both[:, lines, np.maximum(level - 1, 0)]
-    jumps = (level > 0) & (abs(at) > 4 * abs(before)) & (abs(before) > 0)
-    without_jump = np.where(jumps, np.where(jumps, np.nan, at)[::-1], at)
-    return without_jump[0], without_jump[1]
+    slopes = np.stack([left, right, right - left])
+    at, before = abs(slopes[:, lines, level]), abs(slopes[:, lines, np.maximum(level - 1, 0)])
+    kink = clear.any(axis=1) & (level > 0) & (at[2] > 0.5 * before[2])
+    jumps = ((level > 0) & (at > 4 * before) & (before > 0))[:2]
+    sides = slopes[:2, lines, level]
+    left, right = np.where(jumps, np.where(jumps, np.nan, sides)[::-1], sides)
+    return left, right, kink
 
 
 def _smallest_bar(column: PerStep, noise_of_slope: PerStep) -> tuple[PerLine, PerLine]:
     """Return the entry with the smallest error bar, of the tableau that begins with this column.
 
-    A derivative is a limit. An entry that the differences of smaller steps contradict has a kink
-    within its own step; the contradiction becomes its bar.
+    The bar of an entry that smaller steps contradict, which has a kink within its own step, is the
+    contradiction.
     """
     plain, plain_bar = column, _plain_bar(column, noise_of_slope)
     values, bars = [], []
-    for order in range(1, 4):
+    for order in range(1, min(4, column.shape[1])):
         weight = RATIO ** (2 * order)
         finer = (weight * column[:, 1:] - column[:, :-1]) / (weight - 1)
-        spread = abs(column[:, 1:] - column[:, :-1])
-        for value, bar in [
-            (column[:, 1:], spread + noise_of_slope[:, order:]),
-            (finer, _spread(finer, column) + 2 * noise_of_slope[:, order:]),
-        ]:
+        spreads = abs(np.diff(column, axis=1)), _spread(finer, column)
+        for value, spread, times in zip((column[:, 1:], finer), spreads, (1, 2), strict=True):
+            bar = spread + times * noise_of_slope[:, order:]
             values.append(value)
             bars.append(np.maximum(bar, _contradiction(value, plain, plain_bar, order)))
         column = finer
-        if column.shape[1] < 2:
-            break
     values, bars = np.concatenate(values, axis=1), np.concatenate(bars, axis=1)
     bars = np.where(np.isfinite(values) & np.isfinite(bars), bars, np.inf)
     best = np.argmin(bars, axis=1)
@@ -156,9 +127,7 @@ def _plain_bar(plain: PerStep, noise_of_slope: PerStep) -> PerStep:
     return np.fmin(before, after)
 
 
-def _contradiction(
-    value: Float64[np.ndarray, "lines left"], plain: PerStep, plain_bar: PerStep, order: int
-) -> Float64[np.ndarray, "lines left"]:
+def _contradiction(value: Finer, plain: PerStep, plain_bar: PerStep, order: int) -> Finer:
     """Return the distance of a value from the differences of smaller steps, beyond their bars."""
     excess = np.zeros_like(value)
     for smaller in range(order + 1, plain.shape[1]):
@@ -168,52 +137,22 @@ def _contradiction(
     return excess
 
 
-def _spread(
-    finer: Float64[np.ndarray, "lines left"], column: PerStep
-) -> Float64[np.ndarray, "lines left"]:
-    """Return the distance of an extrapolated value from its ingredients and from its neighbour.
-
-    The first has no neighbour; it has the bar of a value that is not extrapolated.
-    """
+def _spread(finer: Finer, column: PerStep) -> Finer:
+    """Return the distance of an extrapolated value from its ingredients and from its neighbour."""
     step = abs(finer - column[:, 1:])
-    step[:, 1:] = np.maximum(step[:, 1:], abs(finer[:, 1:] - finer[:, :-1]))
-    step[:, 0] = np.maximum(step[:, 0], abs(column[:, 1] - column[:, 0]))
+    step[:, 1:] = np.maximum(step[:, 1:], abs(np.diff(finer, axis=1)))
+    step[:, 0] = np.maximum(step[:, 0], abs(column[:, 1] - column[:, 0]))  # without a neighbour
     return step
-
-
-def _kinks(
-    jump: PerStep, noise_of_slope: PerStep
-) -> tuple[Bool[np.ndarray, "lines"], Int[np.ndarray, "lines"]]:
-    """Return whether `right − left` stays as the step shrinks, and the step that shows it.
-
-    Over a curve it shrinks by 8 with the step; over a kink it stays. The smallest step at which
-    it is well above the noise decides.
-    """
-    clear = np.isfinite(jump) & (abs(jump) > 20 * noise_of_slope)
-    last = jump.shape[1] - 1
-    level = np.where(clear.any(axis=1), last - np.argmax(clear[:, ::-1], axis=1), last)
-    lines = np.arange(len(jump))
-    before = jump[lines, np.maximum(level - 1, 0)]
-    stays = abs(jump[lines, level]) > 0.5 * abs(before)
-    return clear.any(axis=1) & (level > 0) & stays, level
 
 
 def rounding_noise(values: Float64[np.ndarray, "spacings points"]) -> float:
     """Return the noise of values at equally spaced points, from their fourth differences.
 
     A smooth function's k-th difference vanishes with the spacing; noise of deviation σ leaves
-    `σ √(2k choose k)`. The median of several spacings is taken, so that neither a plateau of the
-    rounding nor a kink decides.
-
-    >>> rounding_noise(np.linspace(0, 1, 9)[None] ** 2) < 1e-15
-    True
-    >>> noisy = np.round(np.random.default_rng(0).uniform(size=[3, 9]), 3)
-    >>> 0.05 < rounding_noise(noisy) < 1
-    True
+    `σ √(2k choose k)`. The median over several spacings passes by a plateau and a kink.
     """
-    order = 4
     with np.errstate(all="ignore"):
-        rest = np.diff(values, n=order, axis=-1)
-        deviations = np.sqrt(np.mean(rest**2, axis=-1) / math.comb(2 * order, order))
+        rest = np.diff(values, n=4, axis=-1)
+        deviations = np.sqrt(np.mean(rest**2, axis=-1) / math.comb(8, 4))
     finite = deviations[np.isfinite(deviations)]
     return float(np.median(finite)) if finite.size else 0.0

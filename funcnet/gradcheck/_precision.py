@@ -8,7 +8,7 @@ precision that φ computes in; its rounding error; and φ in float64 throughout.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -20,96 +20,60 @@ from jax.extend.core import primitives
 from funcnet._jaxpr import CALLS, CUSTOM, bind, called, interpret
 from funcnet.gradcheck._vector import Arrays, Cotangents, Point, arguments, project
 
-COARSE = 1e-10
-"""The relative precision above which a computation is coarser than float64."""
-
+COARSE = 1e-10  # the relative precision above which a computation is coarser than float64
 EPSILON = float(np.finfo(np.float64).eps)
-"""The relative precision of float64."""
-
 SMALL_LEAF = 2048  # numbers: the most of a leaf whose every element is checked
-
-NO_RULE = (TypeError, ValueError, NotImplementedError)
-"""What JAX raises for a derivative, or a batch, of a function that has none.
-
-A TypeError: forward mode through a `custom_vjp`. A ValueError: reverse mode through a while loop,
-or a callback. A NotImplementedError: a primitive without a rule.
-"""
 
 
 class Refused(Exception):
     """The function fails on these arguments; `__cause__` is its own exception."""
 
 
-@contextmanager
-def own_precision() -> Iterator[None]:
+NO_RULE = (TypeError, ValueError, NotImplementedError, Refused)
+"""What is raised for a derivative, or a batch, of a function that has none.
+
+A TypeError: forward mode through a `custom_vjp`. A ValueError: reverse mode through a while loop,
+or a callback. A NotImplementedError: a primitive without a rule.
+"""
+
+
+class Unwidened(Exception):
+    """A jaxpr computes in dtypes that cannot be changed."""
+
+
+def own_precision() -> AbstractContextManager:
     """Set JAX as the caller did, but let a random key serve for every evaluation."""
-    with jax.debug_key_reuse(False):
-        yield
+    return jax.debug_key_reuse(False)
 
 
 @contextmanager
-def wide_arguments() -> Iterator[None]:
+def wide_arguments(double: bool) -> Iterator[None]:
     """Set JAX as the caller did, but let float64 in, beside constants of float32.
 
-    What the function makes for itself, random numbers above all, stays as it was. A constant out
-    of float32's range, such as the lowest float64, becomes infinite.
+    If `double`, float64 is JAX's default, for a function that wants its own arrays in its inputs'
+    dtype. A constant out of float32's range, such as the lowest float64, becomes infinite.
     """
     before = jax.config.values["jax_explicit_x64_dtypes"]
-    jax.config.update("jax_explicit_x64_dtypes", "allow")
-    try:
-        with own_precision(), jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
-            yield
-    finally:
-        jax.config.update("jax_explicit_x64_dtypes", before)
-
-
-@contextmanager
-def double_precision() -> Iterator[None]:
-    """Make float64 JAX's default, for a function that wants its own arrays in its inputs' dtype."""
-    with jax.enable_x64(True), wide_arguments():
-        yield
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Precision:
-    """A way to evaluate a function at float64 numbers.
-
-    Attributes:
-      context: the JAX configuration.
-      wide: whether the arguments are float64; else they are rounded to their own dtypes.
-    """
-
-    context: Callable[[], AbstractContextManager]
-    wide: bool
-
-
-PRECISIONS = (
-    Precision(context=wide_arguments, wide=True),
-    Precision(context=double_precision, wide=True),
-    Precision(context=wide_arguments, wide=False),
-)
-"""From the one that changes least about the function to the one that every function takes."""
+    with jax.enable_x64(True) if double else nullcontext():
+        jax.config.update("jax_explicit_x64_dtypes", "allow")
+        try:
+            with own_precision(), jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
+                yield
+        finally:
+            jax.config.update("jax_explicit_x64_dtypes", before)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phi:
-    """φ: ℝⁿ → ℝ in one precision.
+    """φ: ℝⁿ → ℝ in one precision."""
 
-    Attributes:
-      precision: how the function inside is evaluated.
-      function: φ, a function of arrays; compiled if it could be traced.
-      value: φ at the point.
-      jaxpr: the jaxpr of φ; None for a function that needs concrete values.
-      gradient: `jax.grad` of φ, a function of arrays; None where JAX has no derivative.
-      epsilon: the coarsest relative precision that φ computes in.
-    """
-
-    precision: Precision
-    function: Callable[[Arrays], Any]
-    value: float
-    jaxpr: jex.ClosedJaxpr | None
-    gradient: Callable[[Arrays], Any] | None
-    epsilon: float
+    double: bool  # whether it is evaluated with float64 as JAX's default
+    wide: bool  # whether the arguments are float64; else they are rounded to their own dtypes
+    function: Callable[[Arrays], Any]  # compiled if it could be traced
+    value: float  # at the point
+    jaxpr: jex.ClosedJaxpr | None  # None for a function that needs concrete values
+    gradient: Callable[[Arrays], Any] | None  # `jax.grad` of φ; None where JAX has no derivative
+    epsilon: float  # the coarsest relative precision that φ computes in
 
 
 def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
@@ -117,25 +81,25 @@ def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
 
     If there is none: in the first that JAX differentiates, then in the first that it accepts.
     """
-    accepted = []
-    refusal = None
-    for precision in PRECISIONS:
+    accepted, refusal = [], None
+    for double, wide in ((False, True), (True, True), (False, False)):
         try:
-            with precision.context():
-                accepted.append(_evaluated(function, at, onto, precision))
+            with wide_arguments(double):
+                phi = _evaluated(function, at, onto, double, wide)
         except Refused as refused:
             refusal = refused.__cause__
             continue
-        if accepted[-1].gradient is not None and accepted[-1].epsilon <= COARSE:
+        accepted.append(phi)
+        if phi.gradient is not None and phi.epsilon <= COARSE:
             break
     if refusal and not accepted:
         raise refusal
     return min(accepted, key=lambda phi: (phi.gradient is None, phi.epsilon > COARSE))
 
 
-def _evaluated(function: Callable, at: Point, onto: Cotangents, precision: Precision) -> Phi:
+def _evaluated(function: Callable, at: Point, onto: Cotangents, double: bool, wide: bool) -> Phi:
     def phi(arrays: Arrays) -> Any:
-        args = arguments(at, arrays, wide=precision.wide)
+        args = arguments(at, arrays, wide=wide)
         try:
             outputs = function(*args)
         except Exception as error:  # the caller's function, whatever it raises
@@ -145,16 +109,16 @@ def _evaluated(function: Callable, at: Point, onto: Cotangents, precision: Preci
     arrays = at.arrays()
     try:
         jaxpr = jax.make_jaxpr(phi)(arrays)
+        traced = as_function(jaxpr)
     except Refused:  # while JAX traces it; perhaps it needs concrete values
         jaxpr, traced = None, phi
-    else:
-        traced = as_function(jaxpr)
     try:
         value = float(traced(arrays))
     except NotImplementedError as error:  # the device lacks a primitive in float64
         raise Refused from error
     return Phi(
-        precision=precision,
+        double=double,
+        wide=wide,
         function=traced,
         value=value,
         jaxpr=jaxpr,
@@ -173,10 +137,9 @@ def _gradient(phi: Callable, arrays: Arrays) -> Callable[[Arrays], Any] | None:
     few = sum(map(len, arrays)) <= SMALL_LEAF
     for transformation in (jax.grad, jax.jacfwd)[: 1 + few]:
         try:
-            gradient, _ = compiled(transformation(phi), arrays)
-        except (Refused, *NO_RULE):
-            continue
-        return gradient
+            return compiled(transformation(phi), arrays)[0]
+        except NO_RULE:
+            pass
     return None
 
 
@@ -190,10 +153,7 @@ def compiled(function: Callable, *args: Any) -> tuple[Callable, Any]:
 
 
 def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
-    """Return φ in float64 throughout, and the rounding error of its value.
-
-    A φ that rounds to less inside is widened, if it can be and its value stays.
-    """
+    """Return φ widened to float64, if it can be and its value stays, and its rounding error."""
     error = None if phi.jaxpr is None else rounding(phi.jaxpr, arrays)
     if phi.jaxpr is None or error is None:
         return phi, phi.epsilon * abs(phi.value)
@@ -213,10 +173,7 @@ def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
 
 
 def lowest_precision(jaxpr: jex.Jaxpr) -> float:
-    """Return the relative precision of the coarsest floating type between inputs and outputs.
-
-    Constants do not count: a function of float64 numbers may add float32 ones.
-    """
+    """Return the coarsest relative precision between inputs and outputs; constants do not count."""
     moved = {var for var in jaxpr.invars if _epsilon(var.aval)}
     epsilons = [EPSILON]
     for equation in jaxpr.eqns:
@@ -243,11 +200,12 @@ def nested(jaxpr: jex.Jaxpr) -> Iterator[jex.Jaxpr]:
 
 def largest_array(jaxpr: jex.Jaxpr) -> int:
     """Return how many numbers the largest array of a jaxpr has."""
-    variables = (
+    variables = [
         var
         for each in nested(jaxpr)
-        for var in [*each.invars, *(var for equation in each.eqns for var in equation.outvars)]
-    )
+        for group in (each.invars, *(equation.outvars for equation in each.eqns))
+        for var in group
+    ]
     return max((math.prod(getattr(var.aval, "shape", ())) for var in variables), default=1)
 
 
@@ -263,11 +221,34 @@ def constant_shapes(jaxpr: jex.Jaxpr) -> set[tuple[int, ...]]:
 
 def map_parameters(function: Callable[[Any], Any], equation: jex.JaxprEqn) -> jex.JaxprEqn:
     """Return an equation with `function(value)` for each parameter, and each within a tuple."""
+    parameters = {
+        key: jax.tree.map(function, value, is_leaf=lambda each: not isinstance(each, tuple))
+        for key, value in equation.params.items()
+    }
+    return equation.replace(params=parameters)
 
-    def mapped(value: Any) -> Any:
-        return jax.tree.map(function, value, is_leaf=lambda each: not isinstance(each, tuple))
 
-    return equation.replace(params={key: mapped(v) for key, v in equation.params.items()})
+def without_stop_gradient(jaxpr: jex.ClosedJaxpr) -> jex.ClosedJaxpr | None:
+    """Return the jaxpr with copies in place of its `stop_gradient`s; None if it has none."""
+    equations = (equation for each in nested(jaxpr.jaxpr) for equation in each.eqns)
+    if all(equation.primitive is not primitives.stop_gradient_p for equation in equations):
+        return None
+    return _visible(jaxpr)
+
+
+def _visible(value: Any) -> Any:
+    """Return a parameter of an equation with copies in place of `stop_gradient`s."""
+    if isinstance(value, jex.ClosedJaxpr):
+        return value.replace(jaxpr=_visible(value.jaxpr))
+    if not isinstance(value, jex.Jaxpr):
+        return value
+    equations = [
+        equation.replace(primitive=primitives.copy_p, params={})
+        if equation.primitive is primitives.stop_gradient_p
+        else map_parameters(_visible, equation)
+        for equation in value.eqns
+    ]
+    return value.replace(eqns=equations)
 
 
 def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
@@ -275,10 +256,7 @@ def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
 
     Each number u that depends on the inputs is rounded by `ε u`, which moves the result by `ε u ū`
     with ū its adjoint: the root of the sum of their squares. Derivatives are those of the values,
-    whatever rules a function brings; a loop counts as one step.
-
-    Returns:
-      The error; None where JAX has no derivative.
+    whatever rules a function brings; a loop counts as one step. None where JAX has no derivative.
     """
 
     def depending() -> list[Any]:
@@ -291,11 +269,10 @@ def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
         return _shift_each(jaxpr, inputs, lambda u: u * (1 + next(rest)))
 
     def error() -> Any:
-        products = jax.grad(shifted)([jnp.zeros(shape.shape, shape.dtype) for shape in shapes])
-        finite = [jnp.nan_to_num(uu.astype(jnp.float64), posinf=0, neginf=0) for uu in products]
-        norms = [
-            _epsilon(uu) * jnp.linalg.norm(each) for uu, each in zip(products, finite, strict=True)
-        ]
+        norms = []
+        for product in jax.grad(shifted)([jnp.zeros(u.shape, u.dtype) for u in shapes]):
+            finite = jnp.nan_to_num(product.astype(jnp.float64), posinf=0, neginf=0)
+            norms.append(_epsilon(product) * jnp.linalg.norm(finite))
         return jnp.linalg.norm(jnp.stack(norms))
 
     shapes = jax.eval_shape(depending)
@@ -320,21 +297,8 @@ def _shift_each(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any], shift: Callable) 
     return result
 
 
-class Unwidened(Exception):
-    """A jaxpr computes in dtypes that cannot be changed."""
-
-
 def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
-    """Return a jaxpr as a function with every floating number in float64.
-
-    >>> with jax.enable_x64(True):
-    ...     rounds = jax.make_jaxpr(lambda x: x.astype(jnp.bfloat16) * 3)(1.0)
-    ...     widened(rounds)(0.1)[0].item()
-    0.30000000000000004
-
-    Raises:
-      Unwidened: the jaxpr calls Python or another library, which expects the dtype that it has.
-    """
+    """Return a jaxpr as a function in float64 throughout; it raises `Unwidened` if it cannot."""
     return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide)
 
 
@@ -360,14 +324,10 @@ def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
 
 def _wide_parameter(value: Any) -> Any:
     """Return a parameter of an equation with float64 for each floating dtype in it."""
-    match value:
-        case jex.ClosedJaxpr():
-            avals = [var.aval for var in value.jaxpr.invars]
-            shapes = [jax.ShapeDtypeStruct(aval.shape, _wide_dtype(aval.dtype)) for aval in avals]
-            return jax.make_jaxpr(widened(value))(*shapes)
-        case np.dtype():
-            return _wide_dtype(value)
-    return value
+    if isinstance(value, jex.ClosedJaxpr):
+        shapes = [jax.ShapeDtypeStruct(u.shape, _wide_dtype(u.dtype)) for u in value.in_avals]
+        return jax.make_jaxpr(widened(value))(*shapes)
+    return _wide_dtype(value) if isinstance(value, np.dtype) else value
 
 
 def _wide(value: Any) -> Any:

@@ -71,18 +71,6 @@ class LeafReport:
     looks_like: str | None = None
     findings: tuple[Finding, ...] = ()
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """A row of the table: path, type, verdict, error, and the elements that were checked."""
-        kind = f"{self.dtype}{list(self.shape)}"
-        return self.path, kind, self.verdict, f"error {self.error:.1e}", self.checked
-
-    @property
-    def details(self) -> list[str]:
-        """The lines below the row: what a wrong gradient looks like, and the findings."""
-        looks = [f"  looks like: {self.looks_like}"] * bool(self.looks_like)
-        return [*looks, *(f"  {finding}" for finding in self.findings)]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GradientReport:
@@ -110,10 +98,20 @@ class GradientReport:
 
     def __str__(self) -> str:
         """Return the verdict, the leaves and the remarks."""
-        rows = [leaf.cells for leaf in self.leaves]
+        rows = [
+            (
+                leaf.path,
+                f"{leaf.dtype}{list(leaf.shape)}",
+                leaf.verdict,
+                f"error {leaf.error:.1e}",
+                leaf.checked,
+            )
+            for leaf in self.leaves
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"gradient check: {self.verdict}"]
-        for leaf, cells in zip(self.leaves, rows, strict=True):
-            lines.append("  ".join(map(str.ljust, cells, widths)).rstrip())
-            lines += leaf.details
+        for leaf, row in zip(self.leaves, rows, strict=True):
+            lines.append("  ".join(map(str.ljust, row, widths)).rstrip())
+            lines += [f"  looks like: {leaf.looks_like}"] if leaf.looks_like else []
+            lines += [f"  {finding}" for finding in leaf.findings]
         return "\n  ".join([*lines, *self.remarks])

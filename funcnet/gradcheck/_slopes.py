@@ -13,57 +13,57 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float64, Int, Shaped
+from jaxtyping import Bool, Float64, Int, Shaped
 
 from funcnet.gradcheck._differences import Slopes, extrapolate, rounding_noise, steps
 from funcnet.gradcheck._precision import COARSE, NO_RULE, SMALL_LEAF, Phi, in_float64, largest_array
-from funcnet.gradcheck._vector import Arrays, Leaf, Point, Vector
+from funcnet.gradcheck._vector import Leaf, Point, Vector
 
 DIRECTIONS = 3  # random directions in which the gradient of a large leaf is checked
+SAMPLE = 64  # elements of a large leaf that are checked one by one
 LINES = 64  # the most lines that are evaluated at once
 NUMBERS = 2**23  # the most numbers of one array over all lines that are evaluated at once
 
-Indices: TypeAlias = Int[np.ndarray, "checked"]
-"""The indices in the vector of the numbers that are checked one by one."""
-
+Indices: TypeAlias = Int[np.ndarray, "checked"]  # in the vector, of the numbers that are checked
 PerIndex: TypeAlias = Float64[np.ndarray, "checked"]
-"""One number per index."""
-
+Sizes: TypeAlias = Float64[np.ndarray, "size"]
 Lines: TypeAlias = Int[np.ndarray, "lines"]
-PhiAlong: TypeAlias = Callable[
-    [Vector, Lines, Lines, Float64[np.ndarray, "lines"]], Float64[np.ndarray, "lines"]
-]
+PerLine: TypeAlias = Float64[np.ndarray, "lines"]
+Steps: TypeAlias = Float64[np.ndarray, "steps"]
+Ranges: TypeAlias = Int[np.ndarray, "ranges 2"]
+
+PhiAlong: TypeAlias = Callable[[Vector, Lines, Lines, PerLine], PerLine]
 """`(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ index < high`: one value per line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """φ at a point, with the accuracy of its values.
-
-    Attributes:
-      at: the point.
-      phi: φ as the function computes it; its gradient is the one that is checked.
-      fine: φ in float64 throughout, if it can be; its values give the slopes.
-      along: the values of `fine` along lines.
-      noise: the noise of these values, measured.
-      rounding: the part of the noise that rounding alone explains.
-      rtol: the relative difference that counts as none.
-      atol: the absolute difference that counts as none.
-    """
+    """φ at a point, with the accuracy of its values."""
 
     at: Point
-    phi: Phi
-    fine: Phi
-    along: PhiAlong
-    noise: float
-    rounding: float
+    phi: Phi  # as the function computes it; its gradient is the one that is checked
+    fine: Phi  # in float64 throughout, if it can be; its values give the slopes
+    along: PhiAlong  # the values of `fine`
+    noise: float  # of these values, measured
+    rounding: float  # the part of the noise that rounding alone explains
     rtol: float
     atol: float
 
-    def lost(self, leaf: Leaf) -> Float64[np.ndarray, "size"]:
+    def lost(self, leaf: Leaf) -> Sizes:
         """Return the error of the gradient by rounding, for each number of a leaf."""
         rounding = 64 * self.rounding * self.phi.epsilon / self.fine.epsilon
         return rounding / _scales(self.at.vector[leaf.span])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A leaf, and the numerical slopes of the numbers of it that are checked one by one."""
+
+    leaf: Leaf
+    indices: Indices
+    slopes: Slopes
+    hidden: Bool[np.ndarray, "checked"]  # whether a `stop_gradient` hides the slope
+    checked: str  # how the numbers were chosen, in words
 
 
 def problem_at(
@@ -88,23 +88,28 @@ def problem_at(
 
 
 def _blocks(leaves: Sequence[Leaf]) -> list[range]:
-    """Return runs of leaves, by number: the large ones alone, small neighbours together."""
+    """Return ranges of the vector: large leaves alone, small neighbours together."""
     blocks: list[range] = []
-    room = 0
-    for number, leaf in enumerate(leaves):
-        if not leaf.size:
-            continue
-        room -= leaf.size
-        if room < 0:
-            blocks.append(range(number, number))
-            room = SMALL_LEAF - leaf.size
-        blocks[-1] = range(blocks[-1].start, number + 1)
+    for leaf in leaves:
+        if blocks and leaf.end - blocks[-1].start <= SMALL_LEAF:
+            blocks[-1] = range(blocks[-1].start, leaf.end)
+        elif leaf.size:
+            blocks.append(range(leaf.start, leaf.end))
     return blocks
 
 
 def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> PhiAlong:
     """Return φ along lines: in compiled batches if it can be, else line by line."""
-    one = functools.partial(_along_line, phi.function, at.leaves, at.arrays())
+    arrays = at.arrays()
+
+    def one(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
+        moved = list(arrays)
+        for number, leaf in enumerate(at.leaves):
+            if leaf.size and leaf.start in block:
+                indices = jnp.arange(leaf.start, leaf.end)
+                inside = (low <= indices) & (indices < high)
+                moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
+        return phi.function(moved)
 
     def batch(block: range, v: Any, *lines: Any) -> Any:
         return jax.vmap(functools.partial(one, block, v))(*lines)
@@ -115,10 +120,8 @@ def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> Ph
     batches = jax.jit(batch, static_argnums=0)
     singles = single if phi.jaxpr is None else jax.jit(single, static_argnums=0)
 
-    def along(
-        v: Vector, low: Lines, high: Lines, t: Float64[np.ndarray, "lines"]
-    ) -> Float64[np.ndarray, "lines"]:
-        (block,) = [b for b in blocks if _start(at, b) <= low.min() < _end(at, b)]
+    def along(v: Vector, low: Lines, high: Lines, t: PerLine) -> PerLine:
+        (block,) = [block for block in blocks if int(low.min()) in block]
         direction = jnp.asarray(v, jnp.float64)
         if phi.jaxpr is not None:
             try:
@@ -130,31 +133,8 @@ def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> Ph
     return along
 
 
-def _along_line(
-    phi: Callable,
-    leaves: Sequence[Leaf],
-    arrays: Arrays,
-    block: range,
-    v: Float64[Array, "n"],
-    low: Any,
-    high: Any,
-    t: Any,
-) -> Any:
-    """Return `φ(x + t v)`, v cut to `low ≤ index < high`, which lie in the leaves of the block."""
-    moved = list(arrays)
-    for number in block:
-        leaf = leaves[number]
-        indices = jnp.arange(leaf.start, leaf.end)
-        inside = (low <= indices) & (indices < high)
-        moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
-    return phi(moved)
-
-
 def _in_chunks(size: int, function: Callable, *lines: Shaped[np.ndarray, "lines"]) -> np.ndarray:
-    """Return the values of a function of arrays with one entry per line, `size` lines per call.
-
-    The last line is repeated until the last chunk is full.
-    """
+    """Call a function of lines with `size` lines at a time; the last line fills the last chunk."""
     count = len(lines[0])
     full = [np.pad(side, (0, -count % size), mode="edge") for side in lines]
     done = [
@@ -164,14 +144,6 @@ def _in_chunks(size: int, function: Callable, *lines: Shaped[np.ndarray, "lines"
     return np.concatenate(done)[:count]
 
 
-def _start(at: Point, block: range) -> int:
-    return at.leaves[block[0]].start
-
-
-def _end(at: Point, block: range) -> int:
-    return at.leaves[block[-1]].end
-
-
 def _noise(
     along: PhiAlong, at: Point, block: range, epsilon: float, rng: np.random.Generator
 ) -> float:
@@ -179,13 +151,11 @@ def _noise(
     v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
     spacings = np.sqrt(epsilon) / np.array([[1.0], [64.0], [4096.0]])
     t = spacings * np.arange(1, 10)  # beside the point, where a function may jump
-    ends = np.full(t.size, _start(at, block)), np.full(t.size, _end(at, block))
+    ends = np.full(t.size, block.start), np.full(t.size, block.stop)
     return rounding_noise(along(v, *ends, t.ravel()).reshape(t.shape))
 
 
-def _slopes(
-    problem: Problem, v: Vector, low: Lines, high: Lines, t: Float64[np.ndarray, "steps"]
-) -> Slopes:
+def _slopes(problem: Problem, v: Vector, low: Lines, high: Lines, t: Steps) -> Slopes:
     """Return the slopes along v, cut to `low ≤ index < high`, from these steps."""
     both = np.concatenate([t, -t])
     lines = np.repeat(low, len(both)), np.repeat(high, len(both))
@@ -201,39 +171,39 @@ def _slopes(
     )
 
 
-def _scales(x: Float64[np.ndarray, "size"]) -> Float64[np.ndarray, "size"]:
+def _scales(x: Sizes) -> Sizes:
     """Return the unit of a step for each number of a leaf: its size, unless it is small there."""
     own = abs(x)
     largest = own.max() or 1.0
     return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
 
 
-Steps: TypeAlias = tuple[Float64[np.ndarray, "size"], Float64[np.ndarray, "steps"]]
-"""The unit of a step for each number of a leaf; the steps in this unit."""
-
-
 def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vector) -> Slopes:
     """Return the slopes with respect to single numbers: quick, and with care where unsure.
 
-    Care means more steps; then steps in the scale of the number itself; then larger steps.
+    A derivative is a limit: where two slopes contradict, that from smaller steps wins; elsewhere
+    that with the smaller bar.
     """
     numbers = indices - leaf.start
     (scales, t), *careful = _tries(problem, leaf)
-    best = _along_elements(problem, leaf, indices, (scales, t))
+    best = _along_elements(problem, leaf, indices, scales, t)
     closest = scales[numbers] * t[-1]
     for scales, t in careful:
-        unsure = _unsure(problem, claimed[indices], best)
-        if not unsure.any():
+        unsure = np.flatnonzero(_unsure(problem, claimed[indices], best))
+        if not unsure.size:
             break
-        again = _along_elements(problem, leaf, indices[unsure], (scales, t))
-        smallest = scales[numbers] * t[-1]
-        best = _merged(best, unsure, again, (smallest < closest)[unsure])
-        closest = np.where(unsure, np.minimum(closest, smallest), closest)
+        again = _along_elements(problem, leaf, indices[unsure], scales, t)
+        smallest = scales[numbers[unsure]] * t[-1]
+        contradict = abs(again.value - best.value[unsure]) > again.bar + best.bar[unsure]
+        better = np.where(contradict, smallest < closest[unsure], again.bar < best.bar[unsure])
+        for side, new in zip(best, again, strict=True):
+            side[unsure[better]] = new[better]
+        closest[unsure] = np.minimum(closest[unsure], smallest)
     return best
 
 
-def _tries(problem: Problem, leaf: Leaf) -> list[Steps]:
-    """Return the steps to try one after another; larger steps where values are coarse."""
+def _tries(problem: Problem, leaf: Leaf) -> list[tuple[Sizes, Steps]]:
+    """Return steps, and their unit per number: few; more; in its own scale; larger."""
     x = problem.at.vector[leaf.span]
     scales = _scales(x)
     own = np.where(x != 0, abs(x), 2.0**-40 * scales)
@@ -246,10 +216,11 @@ def _tries(problem: Problem, leaf: Leaf) -> list[Steps]:
     ]
 
 
-def _along_elements(problem: Problem, leaf: Leaf, indices: Indices, tried: Steps) -> Slopes:
-    """Return the slopes with respect to single numbers, from these steps."""
+def _along_elements(
+    problem: Problem, leaf: Leaf, indices: Indices, scales: Sizes, t: Steps
+) -> Slopes:
     v = np.zeros_like(problem.at.vector)
-    v[leaf.span], t = tried
+    v[leaf.span] = scales
     slopes = _slopes(problem, v, indices, indices + 1, t)
     return Slopes._make(side if side.dtype == bool else side / v[indices] for side in slopes)
 
@@ -262,26 +233,18 @@ def _unsure(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Bool[np.ndar
     return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
 
 
-def _merged(
-    best: Slopes,
-    where: Bool[np.ndarray, "checked"],
-    again: Slopes,
-    closer: Bool[np.ndarray, "again"],
-) -> Slopes:
-    """Return the slopes with the smaller bars; where two contradict, those from smaller steps.
-
-    A derivative is a limit: a slope that smaller steps contradict has a kink within its own.
-    """
-    old = Slopes._make(side[where] for side in best)
-    contradict = abs(again.value - old.value) > again.bar + old.bar
-    better = np.where(contradict, closer, again.bar < old.bar)
-    merged = [side.copy() for side in best]
-    for side, new, kept in zip(merged, again, old, strict=True):
-        side[where] = np.where(better, new, kept)
-    return Slopes._make(merged)
+def chosen(
+    problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator
+) -> tuple[Indices, str]:
+    """Return the indices to check one by one, and how they were chosen."""
+    if leaf.size <= SMALL_LEAF:
+        return leaf.start + np.arange(leaf.size), "every element"
+    sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
+    indices = np.union1d(sample, _suspects(problem, leaf, claimed, rng))
+    return indices, f"{DIRECTIONS} directions, {len(indices)} elements"
 
 
-def suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator) -> Indices:
+def _suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator) -> Indices:
     """Return indices whose gradients do not add up to a slope along v, found by bisection."""
     v = np.zeros_like(claimed)
     for _ in range(DIRECTIONS):
@@ -296,9 +259,7 @@ def suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Gener
     return np.zeros(0, int)
 
 
-def _off(
-    problem: Problem, v: Vector, terms: Vector, ranges: Int[np.ndarray, "ranges 2"]
-) -> Bool[np.ndarray, "ranges"]:
+def _off(problem: Problem, v: Vector, terms: Vector, ranges: Ranges) -> Bool[np.ndarray, "ranges"]:
     """Return in which ranges the slope along v is not the sum of the terms, beyond its bar."""
     slopes = _slopes(problem, v, ranges[:, 0], ranges[:, 1], steps(4, 8))
     sums = np.array([terms[a:b].sum() for a, b in ranges])
@@ -308,7 +269,7 @@ def _off(
     return off & ~(slopes.kink & (low <= sums) & (sums <= high))
 
 
-def _halves(ranges: Int[np.ndarray, "ranges 2"]) -> Int[np.ndarray, "halves 2"]:
+def _halves(ranges: Ranges) -> Int[np.ndarray, "halves 2"]:
     """Return both halves of each range, without the empty ones."""
     middles = ranges.sum(axis=1) // 2
     halves = np.concatenate([np.c_[ranges[:, 0], middles], np.c_[middles, ranges[:, 1]]])

@@ -1,61 +1,33 @@
 """From slopes with error bars to verdicts: on an element, and on a leaf."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from funcnet.gradcheck._claims import Claims, Gradients
+from funcnet.gradcheck._claims import Claims, Forward, Gradients
 from funcnet.gradcheck._diagnosis import Evidence, looks_like
 from funcnet.gradcheck._differences import Slopes
 from funcnet.gradcheck._precision import constant_shapes
 from funcnet.gradcheck._report import MOST_FINDINGS, Finding, LeafReport
-from funcnet.gradcheck._slopes import Indices, PerIndex, Problem, element_slopes
+from funcnet.gradcheck._slopes import Measured, PerIndex, Problem, element_slopes
 from funcnet.gradcheck._vector import Leaf, Vector
 
 LOST = 256  # times the noise over the largest step: a slope up to this size is lost in the noise
 WIDE = 0.05  # of a slope: an error bar of this share says nothing about the slope
 FLAT = 2e-5  # of a leaf's largest slope: a slope of this share need not be told from 0
 
-Verdicts: TypeAlias = Shaped[np.ndarray, "checked"]
-"""One verdict, a string, per index that is checked."""
-
+Verdicts: TypeAlias = Shaped[np.ndarray, "checked"]  # strings
 GRAVEST_FIRST = ("nonfinite", "wrong", "undecided", "kink", "match")
-"""A leaf's verdict is the gravest of its elements'."""
-
-REFUSED = ("wrong", "nonfinite")
-"""The verdicts on a leaf with which a check fails."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A leaf, and the numerical slopes of the numbers of it that are checked one by one.
-
-    Attributes:
-      leaf: the leaf.
-      indices: the indices of the numbers in the vector.
-      slopes: their slopes.
-      hidden: which of them the function hides behind a `stop_gradient`.
-      checked: how they were chosen, in words.
-    """
-
-    leaf: Leaf
-    indices: Indices
-    slopes: Slopes
-    hidden: Bool[np.ndarray, "checked"]
-    checked: str
+REFUSED = ("wrong", "nonfinite")  # the verdicts on a leaf with which a check fails
 
 
 def overall(leaves: Sequence[LeafReport]) -> str:
-    """Return the verdict on a gradient, from those on its leaves.
-
-    >>> row = LeafReport(path="x", shape=(), dtype="float32", checked="all", verdict="undecided")
-    >>> overall([row]), overall([row, dataclasses.replace(row, verdict="wrong")])
-    ('undecided', 'fail')
-    """
+    """Return the verdict on a gradient, from those on its leaves."""
     verdicts = {leaf.verdict for leaf in leaves}
     if verdicts & {*REFUSED}:
         return "fail"
@@ -97,11 +69,7 @@ def _tolerance(problem: Problem, size: PerIndex) -> PerIndex:
 
 
 def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Bool[np.ndarray, "checked"]:
-    """Whether a bar is small beside the steepest slope of its element and of the whole leaf.
-
-    It may be a hundred tolerances of the larger of them, and `WIDE` of the element's own, or, for
-    an element that is nearly flat, of what is `FLAT` in its leaf.
-    """
+    """Whether a bar is small beside the steepest slope of its element and of the whole leaf."""
     steep = np.maximum(size, slopes.steepest)
     in_leaf = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0)
     share = np.clip(100 * problem.rtol, 1e-4, WIDE)
@@ -139,20 +107,15 @@ def leaf_report(problem: Problem, measured: Measured, claims: Claims) -> LeafRep
         extra = measured.leaf.start + np.flatnonzero(off)[:MOST_FINDINGS]
         slopes = element_slopes(problem, measured.leaf, extra, hand)
         codes = np.concatenate([codes, verdicts_on(problem, hand[extra], slopes)])
-        measured = _with_elements(measured, extra, slopes)
+        measured = dataclasses.replace(
+            measured,
+            indices=np.append(measured.indices, extra),
+            slopes=Slopes._make(map(np.append, measured.slopes, slopes)),
+            hidden=np.append(measured.hidden, np.zeros(len(extra), bool)),
+        )
     report = _report(problem, measured, codes, "hand", gradients)
     error = max(report.error, float(np.max(gap) / (largest or 1.0)))
     return dataclasses.replace(report, error=error)
-
-
-def _with_elements(measured: Measured, indices: Indices, slopes: Slopes) -> Measured:
-    both = zip(measured.slopes, slopes, strict=True)
-    return dataclasses.replace(
-        measured,
-        indices=np.concatenate([measured.indices, indices]),
-        slopes=Slopes._make(map(np.concatenate, both)),
-        hidden=np.concatenate([measured.hidden, np.zeros(len(indices), bool)]),
-    )
 
 
 def _report(
@@ -164,15 +127,13 @@ def _report(
     bad = (codes == verdict) & (verdict != "match")
     refused = verdict in REFUSED
     disagrees = name if refused else "none"
-    checked = zip(measured.indices[bad], slopes.value[bad], slopes.bar[bad], strict=True)
     evidence = Evidence(
-        claimed=shown[measured.indices],
+        leaf=leaf,
+        numbers=measured.indices - leaf.start,
+        x=problem.at.vector[measured.indices],
+        whole=shown[leaf.span],
         truth=slopes.value,
         wrong=bad,
-        x=problem.at.vector[measured.indices],
-        numbers=measured.indices - leaf.start,
-        whole=shown[leaf.span],
-        shape=leaf.shape,
         batch_sizes=_batch_sizes(problem) if refused else (),
     )
     return LeafReport(
@@ -184,8 +145,10 @@ def _report(
         error=_error(measured, codes, shown),
         looks_like=looks_like(evidence) if refused else None,
         findings=tuple(
-            _finding(leaf, int(index), gradients, float(value), float(bar), disagrees)
-            for index, value, bar in list(checked)[:MOST_FINDINGS]
+            _finding(
+                leaf, measured.indices[i], gradients, slopes.value[i], slopes.bar[i], disagrees
+            )
+            for i in np.flatnonzero(bad)[:MOST_FINDINGS]
         ),
     )
 
@@ -202,63 +165,51 @@ def _error(measured: Measured, codes: Verdicts, shown: Vector) -> float:
 
 def _batch_sizes(problem: Problem) -> list[int]:
     """Return the leading axes, and the sizes, of the arrays that a function takes or holds."""
-    arrays = [leaf for leaf in jax.tree.leaves(problem.at.args) if hasattr(leaf, "shape")]
     jaxpr = problem.phi.jaxpr
-    shapes = [*map(np.shape, arrays), *(constant_shapes(jaxpr.jaxpr) if jaxpr else ())]
-    return sorted({shape[0] for shape in shapes if shape} | {int(np.prod(s)) for s in shapes})
+    shapes = {leaf.shape for leaf in jax.tree.leaves(problem.at.args) if hasattr(leaf, "shape")}
+    shapes |= constant_shapes(jaxpr.jaxpr) if jaxpr else set()
+    return sorted({shape[0] for shape in shapes if shape} | {math.prod(s) for s in shapes})
 
 
 def _finding(
-    leaf: Leaf, index: int, gradients: Gradients, slope: float, bar: float, disagrees: str
+    leaf: Leaf, index: Any, gradients: Gradients, slope: Any, bar: Any, disagrees: str
 ) -> Finding:
     """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
-    part, sign = leaf.part(index)
+    element, part, sign = leaf.located(int(index))
     by_jax, by_hand = gradients.get("jax.grad"), gradients.get("hand")
     return Finding(
         path=leaf.path,
-        index=leaf.element(index),
+        index=element,
         part=part,
         jax=float("nan") if by_jax is None else sign * float(by_jax[index]),
         hand=None if by_hand is None else sign * float(by_hand[index]),
-        numerical=sign * slope,
-        bar=bar,
+        numerical=sign * float(slope),
+        bar=float(bar),
         disagrees=disagrees,
     )
 
 
-def name_swaps(
-    measured: Sequence[Measured], reports: Sequence[LeafReport], claims: Claims
-) -> list[LeafReport]:
-    """Return the reports; on a wrong leaf, whether it has the gradient of another leaf instead."""
-
-    def named(here: Measured, report: LeafReport) -> LeafReport:
-        if report.verdict != "wrong" or not (report.looks_like or "").startswith("wrong"):
-            return report
-        shown = claims.gradients[report.findings[0].disagrees]
-        for other in measured:
-            if other is here or other.leaf.shape != here.leaf.shape:
-                continue
-            truth = other.slopes.value
-            there = shown[other.indices - other.leaf.start + here.leaf.start]
-            if truth.any() and np.max(abs(there - truth)) <= 1e-3 * np.max(abs(truth)):
-                return dataclasses.replace(report, looks_like=f"the gradient of {other.leaf.path}")
+def named_swap(
+    here: Measured, report: LeafReport, measured: Sequence[Measured], claims: Claims
+) -> LeafReport:
+    """Return the report on a leaf; it says so if the leaf has the gradient of another leaf."""
+    if report.verdict != "wrong" or not (report.looks_like or "").startswith("wrong"):
         return report
-
-    return [named(here, report) for here, report in zip(measured, reports, strict=True)]
+    shown = claims.gradients[report.findings[0].disagrees]
+    for other in measured:
+        if other is here or other.leaf.shape != here.leaf.shape:
+            continue
+        truth = other.slopes.value
+        there = shown[other.indices - other.leaf.start + here.leaf.start]
+        if truth.any() and np.max(abs(there - truth)) <= 1e-3 * np.max(abs(truth)):
+            return dataclasses.replace(report, looks_like=f"the gradient of {other.leaf.path}")
+    return report
 
 
 def compare_forward(
-    problem: Problem,
-    leaf: Leaf,
-    report: LeafReport,
-    claimed: Vector,
-    v: Vector,
-    forward: Callable[[int, int], float],
+    problem: Problem, leaf: Leaf, report: LeafReport, claimed: Vector, v: Vector, forward: Forward
 ) -> LeafReport:
-    """Compare forward mode with reverse mode on a leaf along v: `J v` and `g · v`.
-
-    Where they differ, bisection finds an element at which they do.
-    """
+    """Compare `J v` with `g · v` on a leaf; bisection finds an element at which they differ."""
     lost = problem.lost(leaf)
 
     def off(low: int, high: int) -> bool:
@@ -273,18 +224,14 @@ def compare_forward(
     by_forward = claimed.copy()
     by_forward[index] = forward(index, index + 1) / v[index]
     slopes = element_slopes(problem, leaf, np.array([index]), claimed)
-    value, bar = float(slopes.value[0]), float(slopes.bar[0])
-    found = _finding(leaf, index, {"jax.grad": by_forward}, value, bar, "forward mode")
+    gradients = {"jax.grad": by_forward}
+    found = _finding(leaf, index, gradients, slopes.value[0], slopes.bar[0], "forward mode")
     why = "forward mode differs from reverse mode"
     return dataclasses.replace(report, verdict="wrong", looks_like=why, findings=(found,))
 
 
 def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
-    """Return an index of `low ≤ index < high` that is off, as the whole range is.
-
-    >>> bisected(lambda low, high: low <= 6 < high, 0, 10)
-    6
-    """
+    """Return an index of `low ≤ index < high` that is off, as the whole range is."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if off(low, middle) else (middle, high)
@@ -294,10 +241,7 @@ def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
 def compare_own(
     problem: Problem, leaf: Leaf, report: LeafReport, claimed: Vector, own: Gradients, moved: Vector
 ) -> LeafReport:
-    """Compare the gradients in the leaf's own dtype with that in float64, which was checked.
-
-    The change of the gradient by rounding the arguments, `moved`, is not an error of its own.
-    """
+    """Compare the gradients in the leaf's own dtype; `moved` is the share of rounded arguments."""
     if report.verdict in REFUSED:
         return report
     largest = np.max(abs(claimed[leaf.span]))
@@ -309,13 +253,13 @@ def compare_own(
         gap = abs(gradient[leaf.span] - claimed[leaf.span])
         bad = np.flatnonzero(~(gap <= rounding + lost))
         if bad.size:
-            index = leaf.start + int(bad[0])
+            index = leaf.start + bad[0]
             there = {"jax.grad": claimed, **own}
             return dataclasses.replace(
                 report,
                 verdict="wrong" if np.isfinite(gradient[index]) else "nonfinite",
                 looks_like=f"right in float64, not in {leaf.dtype}",
-                findings=(_finding(leaf, index, there, float(claimed[index]), 0.0, name),),
+                findings=(_finding(leaf, index, there, claimed[index], 0.0, name),),
             )
         report = dataclasses.replace(report, error=max(report.error, float(np.max(gap) / size)))
         lost = np.minimum(lost, 8 * np.max(gap) + lost / 1024)  # by hand no worse than jax.grad
