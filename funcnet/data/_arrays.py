@@ -66,13 +66,10 @@ def split(examples: Examples, *, share: float, name: str = "examples") -> tuple[
 def to_dataset(
     arrays: Mapping[str, np.ndarray], *, source: str, standardise: bool = False
 ) -> Dataset:
-    """Return the checked data set of arrays under Keras's names.
+    """Return the checked data set of `x_train`, `y_train`, and maybe `x_test`, `y_test`.
 
-    Args:
-      arrays: `x_train`, `y_train`, and maybe `x_test`, `y_test` (else they are split off), and
-        `class_names`, which the labels count from 0.
-      source: the name or the path that an error message begins with.
-      standardise: whether to standardise the inputs.
+    `class_names`, if they are there, are the names of the labels 0, 1, ... An error message begins
+    with `source`, a name or a path.
     """
     classes = np.unique(_labels(arrays["y_train"], f"{source}: y_train"))
     if len(classes) < 2:
@@ -91,9 +88,21 @@ def to_dataset(
             f"{x_test.shape[1:]} in x_test."
         )
     if standardise:
-        x_train, x_test = _standardised(x_train, x_test)
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+        # Over the largest first: the square of 1e300 would overflow.
+        scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(x_train)
+        x_train, x_test = map(np.asarray, map(scaler.transform, (x_train, x_test)))
     x_train, x_test = _stored(x_train, x_test, source)
-    names = _names(classes, arrays["class_names"], source) if "class_names" in arrays else classes
+    names = classes
+    if "class_names" in arrays:
+        names = arrays["class_names"]
+        if unknown := classes[(classes < 0) | (classes >= len(names))].tolist():
+            raise UsageError(
+                f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
+            )
+        names = names[classes]
     shape = arrays["x_train"].shape[1:]
     return Dataset(
         train=train._replace(inputs=x_train),
@@ -143,26 +152,6 @@ def _labels(y: np.ndarray, where: str) -> np.ndarray:
     if y.dtype.kind not in "biuU":
         raise UsageError(f"{where}: expected classes, whole numbers or words; got {y.dtype}.")
     return y
-
-
-def _names(classes: np.ndarray, names: np.ndarray, source: str) -> np.ndarray:
-    """The name of each class, an index into all names."""
-    if unknown := classes[(classes < 0) | (classes >= len(names))].tolist():
-        raise UsageError(
-            f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
-        )
-    return names[classes]
-
-
-def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts less the training part's mean, over its deviation; a constant becomes 0."""
-    from sklearn.preprocessing import StandardScaler
-
-    largest = np.abs(train).max(axis=0)
-    scale = np.where(largest > 0, largest, 1)  # else the square of 1e300 would overflow
-    scaler = StandardScaler().fit(train / scale)
-    inputs, others = (np.asarray(scaler.transform(part / scale)) for part in (train, test))
-    return inputs, others
 
 
 def _stored(train: np.ndarray, test: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
