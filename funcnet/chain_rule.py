@@ -16,8 +16,7 @@ Courville, *Deep Learning* (2016), section 6.5, give them in full. At a kink, wh
 exists, each function returns the one that `activations` documents.
 """
 
-from collections.abc import Callable, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -159,16 +158,14 @@ def maxout_derivative(
     return largest / jnp.sum(largest, axis=-2, keepdims=True)
 
 
-DERIVATIVES: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "sigmoid": sigmoid_derivative,
-        "tanh": tanh_derivative,
-        "relu": relu_derivative,
-        "leaky_relu": leaky_relu_derivative,
-        "elu": elu_derivative,
-        "maxout": maxout_derivative,
-    }
-)
+DERIVATIVES: Mapping[str, Callable[..., Array]] = {
+    "sigmoid": sigmoid_derivative,
+    "tanh": tanh_derivative,
+    "relu": relu_derivative,
+    "leaky_relu": leaky_relu_derivative,
+    "elu": elu_derivative,
+    "maxout": maxout_derivative,
+}
 """The derivative of each activation, a function of the activation's input."""
 
 
@@ -252,15 +249,13 @@ def _onehot(
     return (y == jnp.broadcast_to(classes, p.shape)).astype(p.dtype)
 
 
-LOSS_GRADIENTS: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "squared_error": squared_error_gradient,
-        "binary_cross_entropy": binary_cross_entropy_gradient,
-        "softmax_cross_entropy": softmax_cross_entropy_gradient,
-        "sigmoid_squared_error": sigmoid_squared_error_gradient,
-        "softmax_squared_error": softmax_squared_error_gradient,
-    }
-)
+LOSS_GRADIENTS: Mapping[str, Callable[..., Array]] = {
+    "squared_error": squared_error_gradient,
+    "binary_cross_entropy": binary_cross_entropy_gradient,
+    "softmax_cross_entropy": softmax_cross_entropy_gradient,
+    "sigmoid_squared_error": sigmoid_squared_error_gradient,
+    "softmax_squared_error": softmax_squared_error_gradient,
+}
 """The gradient of each loss with respect to its first argument, the logits or predictions."""
 
 

@@ -16,7 +16,6 @@ which it scales to [0, 1]. Models stop at logits: losses take logits, and `activ
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -28,26 +27,22 @@ from funcnet.base import Inputs, Key, Linear, Model, Size, UsageError, one_of, t
 
 _BINARY = {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_squared_error"}
 _MULTICLASS = {"cross_entropy": "softmax_cross_entropy", "squared_error": "softmax_squared_error"}
-FITTING_LOSSES: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "linear": {"squared_error": "squared_error"},
-        "logistic_regression": _BINARY,
-        "softmax_regression": _MULTICLASS,
-        "mlp": _MULTICLASS,
-    }
-)
+FITTING_LOSSES: Mapping[str, Mapping[str, str]] = {
+    "linear": {"squared_error": "squared_error"},
+    "logistic_regression": _BINARY,
+    "softmax_regression": _MULTICLASS,
+    "mlp": _MULTICLASS,
+}
 """The losses that fit each model: the name in a lecture, and the function in `losses.LOSSES`."""
 
-WEIGHT_SCALES: Mapping[str, float] = MappingProxyType(
-    {
-        "linear": 1.0,  # LeCun et al., Efficient BackProp (1998): Var W = 1 / fan-in
-        "tanh": 1.0,  # the same
-        "sigmoid": 16.0,  # the same for σ(x) = (1 + tanh(x/2)) / 2: 4 times tanh's deviation
-        "relu": 2.0,  # He et al., Delving Deep into Rectifiers (2015): Var W = 2 / fan-in
-        "leaky_relu": 2 / (1 + 0.1**2),  # the same, for its slope
-        "elu": 1.55,  # He's argument: 1 / E[elu(z)²] for z ~ N(0, 1)
-    }
-)
+WEIGHT_SCALES: Mapping[str, float] = {
+    "linear": 1.0,  # LeCun et al., Efficient BackProp (1998): Var W = 1 / fan-in
+    "tanh": 1.0,  # the same
+    "sigmoid": 16.0,  # the same for σ(x) = (1 + tanh(x/2)) / 2: 4 times tanh's deviation
+    "relu": 2.0,  # He et al., Delving Deep into Rectifiers (2015): Var W = 2 / fan-in
+    "leaky_relu": 2 / (1 + 0.1**2),  # the same, for its slope
+    "elu": 1.55,  # He's argument: 1 / E[elu(z)²] for z ~ N(0, 1)
+}
 """`Var W · fan-in` of the first weights, by the activation that follows, with its source.
 
 The fan-in is the number of features of a layer. `maxout_scale` computes the scale of a maxout.
