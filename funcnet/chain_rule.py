@@ -243,7 +243,6 @@ def softmax_squared_error_gradient(
 def _onehot(
     labels: Int[ArrayLike, "*batch"], p: Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch classes"]:
-    """1 at the label and 0 elsewhere, in the shape and dtype of p."""
     y = jnp.asarray(labels)[..., None]
     classes = jnp.arange(p.shape[-1], dtype=y.dtype)
     return (y == jnp.broadcast_to(classes, p.shape)).astype(p.dtype)
@@ -268,9 +267,8 @@ def value_and_gradient(
 
         jax.value_and_grad(lambda params, x, y: loss(model.apply(params, x), y).mean())
 
-    with the gradients in the shape of the parameters. Forward, each layer keeps its input.
-    Backward, each layer turns the gradient of its output into the gradients of its parameters and
-    of its input.
+    Forward, each layer keeps its input. Backward, each layer turns the gradient of its output into
+    the gradients of its parameters and of its input.
 
     Args:
       model: a name in `FITTING_LOSSES`, the constructor in `models` that made the parameters.

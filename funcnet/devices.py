@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from funcnet.base import UsageError, one_of
 
 Device: TypeAlias = Any
-"""A `jax.Device`, which JAX declares as a variable: no type checker takes it for a type."""
+"""A `jax.Device`, which is a variable to type checkers."""
 
 DEVICES = ("auto", "cpu", "gpu")
 """The names that `select_device` takes."""

@@ -234,8 +234,7 @@ def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) ->
 
 
 def _affine(layer: Linear, x: Float[Array, "features"]) -> Float[Array, "*pieces outputs"]:
-    W, b = layer
-    return W @ x + b
+    return layer.weight @ x + layer.bias
 
 
 def _init_layer(key: Key, shape: tuple[int, ...], scale: float) -> Linear:

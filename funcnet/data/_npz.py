@@ -40,7 +40,6 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def save_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays to a file, whole or not at all."""
     content = io.BytesIO()
     np.savez(content, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)

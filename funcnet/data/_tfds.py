@@ -45,7 +45,6 @@ def from_tfds(name: str, data_dir: Path, manual_dir: Path | None) -> Dataset:
 
 
 def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
-    """The arrays of four IDX files, from a folder or from the network."""
     import tensorflow_datasets as tfds
 
     builder: Any = tfds.builder_cls(name)
@@ -88,13 +87,12 @@ def _download(name: str, url_infos: dict[str, Any], folder: Path) -> Any:
     """The paths of files that tensorflow-datasets fetches and verifies."""
     import tensorflow_datasets as tfds
 
-    urls = {info.filename: url for url, info in url_infos.items()}
     _assert_reachable(next(iter(url_infos)), name)
     manager = tfds.download.DownloadManager(
         download_dir=folder, dataset_name=name, url_infos=url_infos
     )
     try:
-        return manager.download(urls)
+        return manager.download({info.filename: url for url, info in url_infos.items()})
     except Exception as error:  # its errors have no common class
         raise ConnectionError(f"{name}: could not be fetched. {error}") from error
 
@@ -128,7 +126,6 @@ def _read_idx(path: PathLike) -> np.ndarray:
 
 
 def _prepare_with_builder(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
-    """The arrays of a data set that its builder prepares."""
     import tensorflow_datasets as tfds
 
     known = tfds.list_builders(with_community_datasets=False)
