@@ -5,15 +5,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside its own, then rename it.
-
-    Args:
-      path: the file; its folder exists.
-      content: all of it.
-
-    Raises:
-      OSError: the file can't be written. Its old content, if there was any, is still there.
-    """
+    """Write a file under a temporary name beside its own, then rename it: all of it, or nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         _ = temporary.write_bytes(content)

@@ -7,14 +7,10 @@ from typing import Any
 import jax.extend.core as jex
 from jax.extend.core import primitives
 
-CALLS = frozenset(
-    primitive.name for primitive in (primitives.jit_p, primitives.closed_call_p, primitives.remat_p)
-)
+CALLS = {p.name for p in (primitives.jit_p, primitives.closed_call_p, primitives.remat_p)}
 """Primitives that only call the jaxpr inside them."""
 
-CUSTOM = frozenset(
-    primitive.name for primitive in (primitives.custom_jvp_call_p, primitives.custom_vjp_call_p)
-)
+CUSTOM = {p.name for p in (primitives.custom_jvp_call_p, primitives.custom_vjp_call_p)}
 """Primitives that call the jaxpr inside them, and have a derivative of their own."""
 
 
@@ -28,8 +24,7 @@ def bind(equation: jex.JaxprEqn, operands: Sequence[Any]) -> tuple[Any, ...]:
 
 def called(parameters: Mapping[str, Any]) -> jex.ClosedJaxpr:
     """Return the jaxpr inside a call, or inside a function with a derivative of its own."""
-    kinds = (jex.ClosedJaxpr, jex.Jaxpr)
-    (inner,) = [value for value in parameters.values() if isinstance(value, kinds)]
+    (inner,) = (p for p in parameters.values() if isinstance(p, jex.ClosedJaxpr | jex.Jaxpr))
     return inner if isinstance(inner, jex.ClosedJaxpr) else jex.ClosedJaxpr(inner, ())
 
 
@@ -42,22 +37,8 @@ def interpret(
     """Run a jaxpr equation by equation: the one interpreter of funcnet.
 
     The caller decides what a value is: an array, the index of an array on a tape, an array with a
-    mark. `perform` turns the operands of an equation into its results, and may interpret the jaxpr
-    within a call in turn.
-
-    Args:
-      program: the jaxpr, as `jax.make_jaxpr` returns it.
-      inputs: one value per input of the jaxpr.
-      perform: `(equation, operands) -> results`.
-      constant: turns a constant or a literal, an array, into a value.
-
-    Returns:
-      One value per output.
-
-    >>> import jax
-    >>> jaxpr = jax.make_jaxpr(lambda x: 2 * x + 1)(3.0)
-    >>> interpret(jaxpr, [3.0], bind)
-    [Array(7., dtype=float32, weak_type=True)]
+    mark. `constant` turns a constant or a literal, an array, into a value. `perform` turns the
+    operands of an equation into its results, and may interpret the jaxpr within a call in turn.
     """
     jaxpr = program.jaxpr
     values = dict(zip(jaxpr.constvars, map(constant, program.consts), strict=True))

@@ -16,16 +16,34 @@ The functions are those of *Fundamentals of Deep Learning* (Buduma, 2017), chapt
 lecture on it. `chain_rule` derives their gradients by hand.
 """
 
-from collections.abc import Callable
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+_Function = TypeVar("_Function", bound=Callable[..., Array])
 
-@jax.custom_jvp
+
+def _tangent(rule: Callable[..., Array]) -> Callable[[_Function], _Function]:
+    """Give f its derivative: `rule(x, f(x), dx)` is the tangent of f at x, `f'(x) dx`."""
+
+    def decorate(function: _Function) -> _Function:
+        f: Any = jax.custom_jvp(function)
+
+        @f.defjvp
+        def _(primals: tuple, tangents: tuple) -> tuple:
+            y = f(*primals)
+            return y, rule(*primals, y, *tangents)
+
+        return f
+
+    return decorate
+
+
+@_tangent(lambda x, _, dx: _bell(x) / 4 * dx)
 def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return the logistic function, `σ(x) = 1 / (1 + e⁻ˣ)`, between 0 and 1.
 
@@ -40,29 +58,19 @@ def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return jax.lax.logistic(jnp.asarray(x))
 
 
-@sigmoid.defjvp
-def _sigmoid_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`dσ(x) = σ'(x) dx`."""
-    (x,), (dx,) = primals, tangents
-    return sigmoid(x), _bell(x) / 4 * dx
+def _bell_tangent(x: Any, bell: Any, dx: Any) -> Array:
+    """`−bell(x) tanh(x/2) dx`, finite where eˣ is not."""
+    return -bell * tanh(jnp.asarray(x) / 2) * dx
 
 
-@jax.custom_jvp
+@_tangent(_bell_tangent)
 def _bell(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """`4 / (2 + eˣ + e⁻ˣ) = 4 σ'(x) = tanh'(x/2)`: accurate in both tails, and never above 1."""
+    """`4 / (2 + eˣ + e⁻ˣ) = 4 σ'(x) = tanh'(x/2)`: accurate in both tails, and at most 1."""
     x = jnp.asarray(x)
     return 4 / (2 + (jnp.exp(x) + jnp.exp(-x)))
 
 
-@_bell.defjvp
-def _bell_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`d bell(x) = −bell(x) tanh(x/2) dx`, finite where eˣ is not."""
-    (x,), (dx,) = primals, tangents
-    bell = _bell(x)
-    return bell, -bell * tanh(jnp.asarray(x) / 2) * dx
-
-
-@jax.custom_jvp
+@_tangent(lambda x, _, dx: _bell(2 * jnp.asarray(x)) * dx)
 def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return the hyperbolic tangent, `(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1`, between −1 and 1.
 
@@ -75,13 +83,6 @@ def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     Array(8.2446e-09, dtype=float32, weak_type=True)
     """
     return jnp.tanh(x)
-
-
-@tanh.defjvp
-def _tanh_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`d tanh x = tanh'(x) dx`."""
-    (x,), (dx,) = primals, tangents
-    return tanh(x), _bell(2 * jnp.asarray(x)) * dx
 
 
 def relu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -137,17 +138,10 @@ def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array
     return jnp.where(x <= 0, jnp.asarray(alpha, x.dtype) * _expm1(jnp.where(x <= 0, x, 0)), x)
 
 
-@jax.custom_jvp
+@_tangent(lambda x, _, dx: jnp.exp(x) * dx)
 def _expm1(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`eˣ − 1`, accurate near 0."""
     return jnp.expm1(x)
-
-
-@_expm1.defjvp
-def _expm1_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`d(eˣ − 1) = eˣ dx`."""
-    (x,), (dx,) = primals, tangents
-    return _expm1(x), jnp.exp(x) * dx
 
 
 def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batch features"]:
@@ -164,7 +158,7 @@ def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batc
     return jnp.max(jnp.asarray(x), axis=-2)
 
 
-@jax.custom_jvp
+@_tangent(lambda x, p, dx: p * (dx - jnp.sum(p * dx, axis=-1, keepdims=True)))
 def softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch classes"]:
     """Return the probabilities of logits, `pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)`, over the last axis.
 
@@ -179,15 +173,7 @@ def softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch class
     return e / jnp.sum(e, axis=-1, keepdims=True)
 
 
-@softmax.defjvp
-def _softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`dpᵢ = pᵢ (dxᵢ − Σⱼ pⱼ dxⱼ)`."""
-    (x,), (dx,) = primals, tangents
-    p = softmax(x)
-    return p, p * (dx - jnp.sum(p * dx, axis=-1, keepdims=True))
-
-
-@jax.custom_jvp
+@_tangent(lambda x, _, dx: dx - jnp.sum(softmax(x) * dx, axis=-1, keepdims=True))
 def log_softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch classes"]:
     """Return the logarithm of the softmax, `xᵢ − log Σⱼ exp(xⱼ)`, over the last axis.
 
@@ -204,21 +190,12 @@ def log_softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch c
     return jnp.maximum(shifted - log_sum, lowest)
 
 
-@log_softmax.defjvp
-def _log_softmax_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """`d log pᵢ = dxᵢ − Σⱼ pⱼ dxⱼ`."""
-    (x,), (dx,) = primals, tangents
-    return log_softmax(x), dx - jnp.sum(softmax(x) * dx, axis=-1, keepdims=True)
-
-
-ACTIVATIONS: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "sigmoid": sigmoid,
-        "tanh": tanh,
-        "relu": relu,
-        "leaky_relu": leaky_relu,
-        "elu": elu,
-        "maxout": maxout,
-    }
-)
+ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "maxout": maxout,
+}
 """The activations of a hidden layer, by name."""

@@ -27,6 +27,9 @@ Size: TypeAlias = int | np.integer
 Params: TypeAlias = Any
 """A pytree of floating point arrays."""
 
+Inputs: TypeAlias = Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"]
+"""Floats, or `uint8` intensities from 0 to 255."""
+
 PathLike: TypeAlias = str | os.PathLike[str]
 """The path of a file or a folder."""
 
@@ -120,10 +123,7 @@ def to_float(
 def one_of(argument: str, value: str, expected: Iterable[str]) -> str:
     """Return `value` if it is an expected name; else raise a `UsageError` that says the nearest.
 
-    Args:
-      argument: the name of the caller's parameter, for the message.
-      value: the name that came.
-      expected: the names that there are.
+    The message begins with `argument`, the name of the caller's parameter.
 
     >>> one_of("activation", "rleu", ["relu", "elu"])
     Traceback (most recent call last):

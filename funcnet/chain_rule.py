@@ -16,16 +16,15 @@ Courville, *Deep Learning* (2016), section 6.5, give them in full. At a kink, wh
 exists, each function returns the one that `activations` documents.
 """
 
-from collections.abc import Callable, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from funcnet.activations import ACTIVATIONS, sigmoid, softmax
-from funcnet.base import Linear, Params, one_of, to_float
+from funcnet.base import Inputs, Linear, Params, one_of, to_float
 from funcnet.losses import LOSSES
 from funcnet.models import FITTING_LOSSES
 
@@ -85,17 +84,7 @@ def lecture_backward(values: LectureGraph) -> LectureGraph:
     # b = w1·a:  ∂b/∂w1 = a,  ∂b/∂a = w1
     w1_grad = b_grad * a
     a_grad = b_grad * w1 + c_grad * w2
-    return LectureGraph(
-        a=a_grad,
-        w1=w1_grad,
-        w2=w2_grad,
-        w3=w3_grad,
-        w4=w4_grad,
-        b=b_grad,
-        c=c_grad,
-        d=d_grad,
-        L=L_grad,
-    )
+    return LectureGraph(a_grad, w1_grad, w2_grad, w3_grad, w4_grad, b_grad, c_grad, d_grad, L_grad)
 
 
 def sigmoid_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -112,16 +101,15 @@ def sigmoid_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def tanh_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """Return `tanh'(x) = 1 − tanh²(x) = 4 / (2 + e²ˣ + e⁻²ˣ)`.
+    """Return `tanh'(x) = 1 − tanh²(x) = 4 / (2 + e²ˣ + e⁻²ˣ) = 4 σ'(2x)`.
 
-    The lecture writes the first form. The code computes the second, because `1 − tanh²(x)` rounds
-    to 0 where tanh²(x) rounds to 1 (in float32 from x = 9 on).
+    The lecture writes the first form. The code computes the last, because `1 − tanh²(x)` rounds to
+    0 where tanh²(x) rounds to 1 (in float32 from x = 9 on).
 
     >>> tanh_derivative(jnp.array([0.0, 10.0]))
     Array([1.0000e+00, 8.2446e-09], dtype=float32)
     """
-    x = jnp.asarray(x)
-    return 4 / (2 + (jnp.exp(2 * x) + jnp.exp(-2 * x)))
+    return 4 * sigmoid_derivative(2 * jnp.asarray(x))
 
 
 def relu_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -170,16 +158,14 @@ def maxout_derivative(
     return largest / jnp.sum(largest, axis=-2, keepdims=True)
 
 
-DERIVATIVES: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "sigmoid": sigmoid_derivative,
-        "tanh": tanh_derivative,
-        "relu": relu_derivative,
-        "leaky_relu": leaky_relu_derivative,
-        "elu": elu_derivative,
-        "maxout": maxout_derivative,
-    }
-)
+DERIVATIVES: Mapping[str, Callable[..., Array]] = {
+    "sigmoid": sigmoid_derivative,
+    "tanh": tanh_derivative,
+    "relu": relu_derivative,
+    "leaky_relu": leaky_relu_derivative,
+    "elu": elu_derivative,
+    "maxout": maxout_derivative,
+}
 """The derivative of each activation, a function of the activation's input."""
 
 
@@ -257,21 +243,18 @@ def softmax_squared_error_gradient(
 def _onehot(
     labels: Int[ArrayLike, "*batch"], p: Float[Array, "*batch classes"]
 ) -> Float[Array, "*batch classes"]:
-    """1 at the label and 0 elsewhere, in the shape and dtype of p."""
     y = jnp.asarray(labels)[..., None]
     classes = jnp.arange(p.shape[-1], dtype=y.dtype)
     return (y == jnp.broadcast_to(classes, p.shape)).astype(p.dtype)
 
 
-LOSS_GRADIENTS: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "squared_error": squared_error_gradient,
-        "binary_cross_entropy": binary_cross_entropy_gradient,
-        "softmax_cross_entropy": softmax_cross_entropy_gradient,
-        "sigmoid_squared_error": sigmoid_squared_error_gradient,
-        "softmax_squared_error": softmax_squared_error_gradient,
-    }
-)
+LOSS_GRADIENTS: Mapping[str, Callable[..., Array]] = {
+    "squared_error": squared_error_gradient,
+    "binary_cross_entropy": binary_cross_entropy_gradient,
+    "softmax_cross_entropy": softmax_cross_entropy_gradient,
+    "sigmoid_squared_error": sigmoid_squared_error_gradient,
+    "softmax_squared_error": softmax_squared_error_gradient,
+}
 """The gradient of each loss with respect to its first argument, the logits or predictions."""
 
 
@@ -284,9 +267,8 @@ def value_and_gradient(
 
         jax.value_and_grad(lambda params, x, y: loss(model.apply(params, x), y).mean())
 
-    with the gradients in the shape of the parameters. Forward, each layer keeps its input.
-    Backward, each layer turns the gradient of its output into the gradients of its parameters and
-    of its input.
+    Forward, each layer keeps its input. Backward, each layer turns the gradient of its output into
+    the gradients of its parameters and of its input.
 
     Args:
       model: a name in `FITTING_LOSSES`, the constructor in `models` that made the parameters.
@@ -322,7 +304,9 @@ def value_and_gradient(
         z = affine(layer, x)
         if above:
             value, above_grads, h_grad = layers_gradient(above, g(z), targets)
-            z_grad = _for_each_piece(h_grad, z) * g_derivative(z)
+            if h_grad.ndim < z.ndim:  # a maxout layer: the same for each of its pieces
+                h_grad = h_grad[..., None, :]
+            z_grad = h_grad * g_derivative(z)
         else:
             losses = loss_values(z, targets)
             value, above_grads = jnp.mean(losses), ()
@@ -331,9 +315,7 @@ def value_and_gradient(
         return value, (layer_grad, *above_grads), x_grad
 
     def gradient(
-        params: Params,
-        inputs: Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"],
-        targets: ArrayLike,
+        params: Params, inputs: Inputs, targets: ArrayLike
     ) -> tuple[Float[Array, ""], Params]:
         layers = params if model == "mlp" else [params]
         x = to_float(inputs, layers[0].weight.dtype)
@@ -381,10 +363,3 @@ def affine_backward(
     b_grad = jnp.sum(z_grad, axis=batch)
     x_grad = jnp.tensordot(z_grad, W, axes=b.ndim)
     return Linear(weight=W_grad, bias=b_grad), x_grad
-
-
-def _for_each_piece(
-    h_grad: Float[Array, "*batch outputs"], z: Float[Array, "*batch_pieces outputs"]
-) -> Array:
-    """The gradient of a layer's output; for a maxout layer with an axis for its pieces."""
-    return h_grad if h_grad.ndim == z.ndim else h_grad[..., None, :]

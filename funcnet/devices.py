@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from funcnet.base import UsageError, one_of
 
 Device: TypeAlias = Any
-"""A `jax.Device`, which JAX declares as a variable: no type checker takes it for a type."""
+"""A `jax.Device`, which is a variable to type checkers."""
 
 DEVICES = ("auto", "cpu", "gpu")
 """The names that `select_device` takes."""
@@ -78,12 +78,9 @@ def free_memory(device: Device | None = None) -> int:
     >>> 0 < free_memory() < 2**60
     True
     """
-    chosen: Any = jax.devices()[0] if device is None else device
-    stats = chosen.memory_stats()
-    return stats["bytes_limit"] - stats["bytes_in_use"] if stats else _machine_memory()
-
-
-def _machine_memory() -> int:
+    stats = (device or jax.devices()[0]).memory_stats()
+    if stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
     with contextlib.suppress(OSError, KeyError):  # Linux
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return 1024 * int(lines["MemAvailable"].split()[0])
@@ -95,17 +92,13 @@ def _machine_memory() -> int:
 def across_devices(axis: str) -> tuple[NamedSharding, NamedSharding]:
     """Return two ways to lay arrays on all devices of JAX's default kind: `(divided, whole)`.
 
-    Args:
-      axis: the name of the leading axis, which `divided` cuts into one equal part per device.
-
-    Returns:
-      `divided` for arrays with that axis; `whole` for arrays that every device holds completely.
+    `divided` cuts the leading axis, which it calls `axis`, into one equal part per device. With
+    `whole`, every device holds the complete array.
 
     >>> divided, whole = across_devices("models")
     >>> divided.spec, whole.spec
     (P('models',), P())
     """
-    (platform,) = {device.platform for device in jnp.zeros([]).devices()}
-    devices = jax.devices(platform)
-    mesh = jax.make_mesh((len(devices),), (axis,), (AxisType.Auto,), devices=devices)
+    (device,) = jnp.zeros([]).devices()
+    mesh = Mesh(jax.devices(device.platform), (axis,))
     return NamedSharding(mesh, PartitionSpec(axis)), NamedSharding(mesh, PartitionSpec())

@@ -21,8 +21,7 @@ the squared error, also of probabilities (its L0), and the cross entropy. Goodfe
 Courville, *Deep Learning* (2016), section 6.2.2, derive them as negative log-likelihoods.
 """
 
-from collections.abc import Callable
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -195,25 +194,18 @@ def softmax_squared_error(
     return squared_error(p, onehot).sum(axis=-1)
 
 
-LOSSES: MappingProxyType[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "squared_error": squared_error,
-        "binary_cross_entropy": binary_cross_entropy,
-        "softmax_cross_entropy": softmax_cross_entropy,
-        "sigmoid_squared_error": sigmoid_squared_error,
-        "softmax_squared_error": softmax_squared_error,
-    }
-)
+LOSSES: Mapping[str, Callable[..., Array]] = {
+    "squared_error": squared_error,
+    "binary_cross_entropy": binary_cross_entropy,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "sigmoid_squared_error": sigmoid_squared_error,
+    "softmax_squared_error": softmax_squared_error,
+}
 """The losses, by name."""
 
 
 def _check_shapes(*, classes: bool = False, **arrays: ArrayLike) -> None:
-    """Raise an error for targets that would broadcast, or that are no indices of classes.
-
-    Args:
-      classes: whether the last axis of the outputs counts classes.
-      **arrays: the outputs and the targets, by the names of the caller's parameters.
-    """
+    """Refuse targets that would broadcast, or, if the last axis counts classes, that are none."""
     (outputs, output_shape), (targets, target_shape) = (
         (name, jnp.shape(array)) for name, array in arrays.items()
     )

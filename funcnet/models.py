@@ -15,44 +15,34 @@ which it scales to [0, 1]. Models stop at logits: losses take logits, and `activ
 
 import itertools
 import math
-from collections.abc import Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
 from funcnet.activations import ACTIVATIONS
-from funcnet.base import Key, Linear, Model, Size, UsageError, one_of, to_float
+from funcnet.base import Inputs, Key, Linear, Model, Size, UsageError, one_of, to_float
 
-_BINARY = MappingProxyType(
-    {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_squared_error"}
-)
-_MULTICLASS = MappingProxyType(
-    {"cross_entropy": "softmax_cross_entropy", "squared_error": "softmax_squared_error"}
-)
-FITTING_LOSSES: MappingProxyType[str, MappingProxyType[str, str]] = MappingProxyType(
-    {
-        "linear": MappingProxyType({"squared_error": "squared_error"}),
-        "logistic_regression": _BINARY,
-        "softmax_regression": _MULTICLASS,
-        "mlp": _MULTICLASS,
-    }
-)
+_BINARY = {"cross_entropy": "binary_cross_entropy", "squared_error": "sigmoid_squared_error"}
+_MULTICLASS = {"cross_entropy": "softmax_cross_entropy", "squared_error": "softmax_squared_error"}
+FITTING_LOSSES: Mapping[str, Mapping[str, str]] = {
+    "linear": {"squared_error": "squared_error"},
+    "logistic_regression": _BINARY,
+    "softmax_regression": _MULTICLASS,
+    "mlp": _MULTICLASS,
+}
 """The losses that fit each model: the name in a lecture, and the function in `losses.LOSSES`."""
 
-WEIGHT_SCALES: MappingProxyType[str, float] = MappingProxyType(
-    {
-        "linear": 1.0,  # LeCun et al., Efficient BackProp (1998): Var W = 1 / fan-in
-        "tanh": 1.0,  # the same
-        "sigmoid": 16.0,  # the same for σ(x) = (1 + tanh(x/2)) / 2: 4 times tanh's deviation
-        "relu": 2.0,  # He et al., Delving Deep into Rectifiers (2015): Var W = 2 / fan-in
-        "leaky_relu": 2 / (1 + 0.1**2),  # the same, for its slope
-        "elu": 1.55,  # He's argument: 1 / E[elu(z)²] for z ~ N(0, 1)
-    }
-)
+WEIGHT_SCALES: Mapping[str, float] = {
+    "linear": 1.0,  # LeCun et al., Efficient BackProp (1998): Var W = 1 / fan-in
+    "tanh": 1.0,  # the same
+    "sigmoid": 16.0,  # the same for σ(x) = (1 + tanh(x/2)) / 2: 4 times tanh's deviation
+    "relu": 2.0,  # He et al., Delving Deep into Rectifiers (2015): Var W = 2 / fan-in
+    "leaky_relu": 2 / (1 + 0.1**2),  # the same, for its slope
+    "elu": 1.55,  # He's argument: 1 / E[elu(z)²] for z ~ N(0, 1)
+}
 """`Var W · fan-in` of the first weights, by the activation that follows, with its source.
 
 The fan-in is the number of features of a layer. `maxout_scale` computes the scale of a maxout.
@@ -107,13 +97,9 @@ def linear(num_features: Size, num_outputs: Size) -> Model:
     _check_sizes(num_features=num_features, num_outputs=num_outputs)
 
     def init(key: Key) -> Linear:
-        shape = (int(num_outputs), int(num_features))
-        return _init_layer(key, shape, WEIGHT_SCALES["linear"])
+        return _init_layer(key, (int(num_outputs), int(num_features)), WEIGHT_SCALES["linear"])
 
-    def apply(
-        params: Linear,
-        inputs: Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"],
-    ) -> Float[Array, "*batch outputs"]:
+    def apply(params: Linear, inputs: Inputs) -> Float[Array, "*batch outputs"]:
         W, b = params
         x = _features(params, inputs)
         # Outputs first: XLA's product is a quarter faster with few rows than with few columns.
@@ -148,10 +134,7 @@ def logistic_regression(num_features: Size) -> Model:
     """
     model = linear(num_features, num_outputs=1)
 
-    def apply(
-        params: Linear,
-        inputs: Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"],
-    ) -> Float[Array, "*batch"]:
+    def apply(params: Linear, inputs: Inputs) -> Float[Array, "*batch"]:
         return model.apply(params, inputs).squeeze(axis=-1)
 
     return Model(init=model.init, apply=apply)
@@ -228,20 +211,14 @@ def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) ->
     scale = maxout_scale(pieces) if activation == "maxout" else WEIGHT_SCALES[activation]
 
     def init(key: Key) -> tuple[Linear, ...]:
-        *hidden_keys, last_key = jax.random.split(key, len(sizes) - 1)
-        *hidden_shapes, last_shape = [(int(n), int(m)) for m, n in itertools.pairwise(sizes)]
+        *keys, last_key = jax.random.split(key, len(sizes) - 1)
+        *shapes, last_shape = [(int(n), int(m)) for m, n in itertools.pairwise(sizes)]
         if activation == "maxout":
-            hidden_shapes = [(int(pieces), *shape) for shape in hidden_shapes]
-        hidden = zip(hidden_keys, hidden_shapes, strict=True)
-        return (
-            *(_init_layer(key, shape, scale) for key, shape in hidden),
-            _init_layer(last_key, last_shape, WEIGHT_SCALES["linear"]),
-        )
+            shapes = [(int(pieces), *shape) for shape in shapes]
+        hidden = [_init_layer(k, shape, scale) for k, shape in zip(keys, shapes, strict=True)]
+        return (*hidden, _init_layer(last_key, last_shape, WEIGHT_SCALES["linear"]))
 
-    def apply(
-        params: Sequence[Linear],
-        inputs: Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"],
-    ) -> Float[Array, "*batch classes"]:
+    def apply(params: Sequence[Linear], inputs: Inputs) -> Float[Array, "*batch classes"]:
         *hidden, last = params
 
         def network(x: Float[Array, "features"]) -> Float[Array, "classes"]:
@@ -257,8 +234,7 @@ def mlp(sizes: Sequence[Size], *, activation: str = "relu", pieces: Size = 2) ->
 
 
 def _affine(layer: Linear, x: Float[Array, "features"]) -> Float[Array, "*pieces outputs"]:
-    W, b = layer
-    return W @ x + b
+    return layer.weight @ x + layer.bias
 
 
 def _init_layer(key: Key, shape: tuple[int, ...], scale: float) -> Linear:
@@ -267,10 +243,7 @@ def _init_layer(key: Key, shape: tuple[int, ...], scale: float) -> Linear:
     return Linear(weight=deviation * jax.random.normal(key, shape), bias=jnp.zeros(shape[:-1]))
 
 
-def _features(
-    first: Linear,
-    inputs: Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"],
-) -> Float[Array, "*batch features"]:
+def _features(first: Linear, inputs: Inputs) -> Float[Array, "*batch features"]:
     """The inputs as floats, checked against the layer that takes them."""
     x = to_float(inputs, first.weight.dtype)
     num_features = first.weight.shape[-1]

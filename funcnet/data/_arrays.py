@@ -66,34 +66,35 @@ def split(examples: Examples, *, share: float, name: str = "examples") -> tuple[
 def to_dataset(
     arrays: Mapping[str, np.ndarray], *, source: str, standardise: bool = False
 ) -> Dataset:
-    """Return the checked data set of arrays under Keras's names.
+    """Return the checked data set of `x_train`, `y_train`, and maybe `x_test`, `y_test`.
 
-    Args:
-      arrays: `x_train`, `y_train`, and maybe `x_test`, `y_test` (else they are split off), and
-        `class_names`, which the labels count from 0.
-      source: the name or the path that an error message begins with.
-      standardise: whether to standardise the inputs.
+    `class_names`, if they are there, are the names of the labels 0, 1, ... An error message begins
+    with `source`, a name or a path.
     """
-    classes = np.unique(_labels(arrays["y_train"], f"{source}: y_train"))
+    train = _examples(arrays, "train", source)
+    classes, targets = np.unique(train.targets, return_inverse=True)
     if len(classes) < 2:
         raise UsageError(
             f"{source}: expected two classes or more; got {', '.join(map(repr, classes.tolist()))}."
         )
-    train = _examples(arrays, "train", classes, source)
+    train = train._replace(targets=targets.astype(np.int32))
     if "x_test" in arrays:
-        test = _examples(arrays, "test", classes, source)
+        test = _examples(arrays, "test", source)
+        if unknown := np.setdiff1d(test.targets, classes).tolist():
+            raise UsageError(f"{source}: y_test has classes that y_train lacks: {unknown[:10]}.")
+        test = test._replace(targets=np.searchsorted(classes, test.targets).astype(np.int32))
     else:
         train, test = split(train, share=0.2, name=source)
-    x_train, x_test = np.asarray(train.inputs), np.asarray(test.inputs)
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise UsageError(
-            f"{source}: expected examples of one shape; got {x_train.shape[1:]} in x_train and "
-            f"{x_test.shape[1:]} in x_test."
-        )
-    if standardise:
-        x_train, x_test = _standardised(x_train, x_test)
-    x_train, x_test = _stored(x_train, x_test, source)
-    names = _names(classes, arrays["class_names"], source) if "class_names" in arrays else classes
+    inputs = np.asarray(train.inputs), np.asarray(test.inputs)
+    x_train, x_test = _stored(*inputs, source, standardise)
+    names = classes
+    if "class_names" in arrays:
+        names = arrays["class_names"]
+        if unknown := classes[(classes < 0) | (classes >= len(names))].tolist():
+            raise UsageError(
+                f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
+            )
+        names = names[classes]
     shape = arrays["x_train"].shape[1:]
     return Dataset(
         train=train._replace(inputs=x_train),
@@ -104,30 +105,22 @@ def to_dataset(
     )
 
 
-def _examples(
-    arrays: Mapping[str, np.ndarray], part: str, classes: np.ndarray, source: str
-) -> Examples:
-    """Checked inputs, and each target as an index into the classes."""
-    x = arrays[f"x_{part}"]
-    _check_inputs(x, f"{source}: x_{part}")
-    y = _labels(arrays[f"y_{part}"], f"{source}: y_{part}")
-    if len(x) != len(y):
-        raise UsageError(
-            f"{source}: expected as many inputs as labels; "
-            f"got {len(x)} in x_{part} and {len(y)} in y_{part}."
-        )
-    if unknown := np.setdiff1d(y, classes).tolist():
-        raise UsageError(f"{source}: y_{part} has classes that y_train lacks: {unknown[:10]}.")
-    return Examples(inputs=x, targets=np.searchsorted(classes, y).astype(np.int32))
-
-
-def _check_inputs(x: np.ndarray, where: str) -> None:
+def _examples(arrays: Mapping[str, np.ndarray], part: str, source: str) -> Examples:
+    """The checked inputs and labels of a part."""
+    x, y = arrays[f"x_{part}"], _labels(arrays[f"y_{part}"], f"{source}: y_{part}")
+    where = f"{source}: x_{part}"
     if x.dtype.kind not in "biuf":
         raise UsageError(f"{where}: expected numbers; got {x.dtype}.")
     if x.ndim < 2 or x.size == 0:
         raise UsageError(f"{where}: expected examples, [examples, features]; got shape {x.shape}.")
     if x.dtype.kind == "f" and (bad := np.argwhere(~np.isfinite(x))[:1].tolist()):
         raise UsageError(f"{where}: expected finite numbers; got {x[tuple(bad[0])]} at {bad[0]}.")
+    if len(x) != len(y):
+        raise UsageError(
+            f"{source}: expected as many inputs as labels; "
+            f"got {len(x)} in x_{part} and {len(y)} in y_{part}."
+        )
+    return Examples(inputs=x, targets=y)
 
 
 def _labels(y: np.ndarray, where: str) -> np.ndarray:
@@ -145,28 +138,22 @@ def _labels(y: np.ndarray, where: str) -> np.ndarray:
     return y
 
 
-def _names(classes: np.ndarray, names: np.ndarray, source: str) -> np.ndarray:
-    """The name of each class, an index into all names."""
-    if unknown := classes[(classes < 0) | (classes >= len(names))].tolist():
-        raise UsageError(
-            f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
-        )
-    return names[classes]
-
-
-def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts less the training part's mean, over its deviation; a constant becomes 0."""
-    from sklearn.preprocessing import StandardScaler
-
-    largest = np.abs(train).max(axis=0)
-    scale = np.where(largest > 0, largest, 1)  # else the square of 1e300 would overflow
-    scaler = StandardScaler().fit(train / scale)
-    inputs, others = (np.asarray(scaler.transform(part / scale)) for part in (train, test))
-    return inputs, others
-
-
-def _stored(train: np.ndarray, test: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
+def _stored(
+    train: np.ndarray, test: np.ndarray, source: str, standardise: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """`[examples, features]`, both parts alike: intensities of images as `uint8`, else floats."""
+    if train.shape[1:] != test.shape[1:]:
+        raise UsageError(
+            f"{source}: expected examples of one shape; got {train.shape[1:]} in x_train and "
+            f"{test.shape[1:]} in x_test."
+        )
+    if standardise:
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+        # Over the largest first: the square of 1e300 would overflow.
+        scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(train)
+        train, test = map(np.asarray, map(scaler.transform, (train, test)))
     parts = (train, test)
     if all(map(_is_intensities, parts)):
         dtype = np.uint8

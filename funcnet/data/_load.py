@@ -51,7 +51,11 @@ def load(
     """
     name = os.fspath(name)
     if name == "digits":
-        return _digits()
+        from sklearn.datasets import load_digits
+
+        images, targets = load_digits(return_X_y=True)
+        arrays = {"x_train": images.reshape(-1, 8, 8) / 16, "y_train": targets}
+        return to_dataset(arrays, source=name)
     path = Path(name).expanduser()
     if path.suffix.lower() not in (".npz", ".csv"):
         folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
@@ -60,11 +64,3 @@ def load(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file; there is none.")
     return from_npz(path) if path.suffix.lower() == ".npz" else from_csv(path, label_column)
-
-
-def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
-
-    images, targets = load_digits(return_X_y=True)
-    arrays = {"x_train": images.reshape(-1, 8, 8) / 16, "y_train": targets}
-    return to_dataset(arrays, source="digits")

@@ -13,54 +13,40 @@ from funcnet.data._arrays import Dataset, to_dataset
 
 def from_csv(path: Path, label_column: str) -> Dataset:
     """Return the data set of a table: the classes of one column, the other numbers standardised."""
-    header, rows = _read_csv(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(f"{path}, line {reader.line_num}", row) for row in reader if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: expected text, comma separated, in UTF-8; {error}.") from error
+    (_, header), *rows = lines or [("", [])]
+    if len(set(header)) < len(header):
+        raise UsageError(f"{path}: expected a header of different names; got {header}.")
     if label_column not in header:
         raise UsageError(
             f"{path}: expected a header with a column {label_column!r}; got {header}. "
             "Name the column of the classes with label_column (--label-column)."
         )
-    labels = [row.pop(label_column) for row in rows.values()]
-    for line, label in zip(rows, labels, strict=True):
-        if not label:
-            raise UsageError(f"{path}, line {line}, column {label_column!r}: expected a class.")
-    inputs = [
-        [_number(text, where=f"{path}, line {line}, column {n!r}") for n, text in row.items()]
-        for line, row in rows.items()
-    ]
-    arrays = {"x_train": np.array(inputs), "y_train": _integers_or_words(labels)}
+    labels, inputs = [], []
+    for where, row in rows:
+        if len(row) != len(header):
+            raise UsageError(
+                f"{where}: expected {len(header)} fields, as in the header; got {len(row)}."
+            )
+        fields = dict(zip(header, row, strict=True))
+        labels.append(fields.pop(label_column))
+        if not labels[-1]:
+            raise UsageError(f"{where}, column {label_column!r}: expected a class.")
+        inputs.append([_number(text, f"{where}, column {n!r}") for n, text in fields.items()])
+    try:
+        classes = np.array([int(label) for label in labels])  # so that 10 comes after 9
+    except ValueError:
+        classes = np.array(labels)
+    arrays = {"x_train": np.array(inputs), "y_train": classes}
     return to_dataset(arrays, source=str(path), standardise=True)
 
 
-def _read_csv(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
-    """The header of a file, and by the number of its line each row, as a dict by the header."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            numbered = ((reader.line_num, row) for row in reader if row)
-            lines = dict(numbered)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: expected text, comma separated, in UTF-8; {error}.") from error
-    header = lines.pop(min(lines), []) if lines else []
-    if len(set(header)) < len(header):
-        raise UsageError(f"{path}: expected a header of different names; got {header}.")
-    for line, row in lines.items():
-        if len(row) != len(header):
-            raise UsageError(
-                f"{path}, line {line}: expected {len(header)} fields, as in the header; "
-                f"got {len(row)}."
-            )
-    return header, {n: dict(zip(header, row, strict=True)) for n, row in lines.items()}
-
-
-def _integers_or_words(labels: list[str]) -> np.ndarray:
-    """Integers if all labels are integers, so that 10 comes after 9."""
-    try:
-        return np.array([int(label) for label in labels])
-    except ValueError:
-        return np.array(labels)
-
-
-def _number(text: str, *, where: str) -> float:
+def _number(text: str, where: str) -> float:
     with contextlib.suppress(ValueError):
         if math.isfinite(number := float(text)):
             return number
