@@ -120,21 +120,19 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
 
 def _spread_work(config: FullConfig, dataset: Dataset) -> None:
     """Decide how the work is spread over a CPU's cores, before JAX is used."""
-    sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
     if config.sweep is not None:
         use_every_core()
     else:
+        sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
         suit_threads(config.batch_size * max(m * n for m, n in itertools.pairwise(sizes)))
 
 
 def _describe_data(config: FullConfig, dataset: Dataset) -> str:
     num_train, num_features = dataset.train.inputs.shape
     shape = " x ".join(map(str, dataset.image_shape or (num_features,)))
-    classes = (
-        f"{dataset.num_classes} classes"
-        if config.target is None
-        else f"class {dataset.class_names[config.target]} against the rest"
-    )
+    classes = f"{dataset.num_classes} classes"
+    if config.target is not None:
+        classes = f"class {dataset.class_names[config.target]} against the rest"
     return (
         f"{config.dataset}: {num_train:,} training and {len(dataset.test.targets):,} test "
         f"examples of {shape}, {classes}"

@@ -59,16 +59,7 @@ def replay(
     order: np.ndarray,
     batch_size: int,
 ) -> Birth | None:
-    """Take the steps of an epoch again, one at a time, up to the first that is not finite.
-
-    >>> import jax.numpy as jnp
-    >>> def step(state, batch):  # the loss is 1/x, the parameter stays
-    ...     return state, training.StepInfo(loss=1 / batch.inputs.sum())
-    >>> state = training.TrainState(params=jnp.array(1.0), opt_state=(), step=jnp.array(0))
-    >>> examples = Examples(inputs=jnp.array([1.0, 2.0, 0.0]), targets=jnp.zeros(3))
-    >>> replay(state, step, examples, np.array([1, 0, 2]), batch_size=1).index
-    2
-    """
+    """Take the steps of an epoch again, one at a time, up to the first that is not finite."""
     for index, start in enumerate(range(0, len(order), batch_size)):
         batch = order[start : start + batch_size]
         after, info = step(state, jax.tree.map(lambda a, batch=batch: a[batch], examples))

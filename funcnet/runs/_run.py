@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
@@ -13,9 +14,9 @@ from funcnet.devices import describe_device
 from funcnet.runs._artifacts import as_curves, as_json, as_lines, as_safetensors
 from funcnet.runs._build import Setup, build, prepare
 from funcnet.runs._divergence import check_finite
-from funcnet.runs._folder import RunFolder, run_folder
+from funcnet.runs._folder import RunFolder, run_folder, write_files
 from funcnet.runs.config import TrainConfig
-from funcnet.training import EpochInfo, Progress, train_epochs
+from funcnet.training import EpochInfo, Progress, Task, train_epochs
 
 Show: TypeAlias = Callable[[Progress], None]
 """Takes the progress after each whole epoch."""
@@ -89,47 +90,61 @@ def run(
     setup = prepare(config, say)
     with run_folder(setup.config, setup.dataset, say) as folder, jax.default_device(setup.device):
         task, begun, compile_seconds = build(setup)
-        progress = whole = folder.latest(begun, ROW)
-        try:
-            with watch(setup.config.epochs) as show:
-                stop_if_asked(stop, setup, progress)
-                for after, info in train_epochs(task, progress, epochs=setup.config.epochs):
+        leave = functools.partial(_leave, setup, compile_seconds)
+        progress = train(setup, task, folder.latest(begun, ROW), folder, watch, stop, leave)
+    return Result(
+        model=setup.model,
+        params=progress.state.params,
+        history=progress.rows,
+        summary=_summary(setup, progress.rows, compile_seconds),
+    )
+
+
+def train(
+    setup: Setup,
+    task: Task,
+    progress: Progress,
+    folder: RunFolder,
+    watch: Watch,
+    stop: Callable[[], bool],
+    leave: Callable[[Progress], None] = lambda whole: None,
+) -> Progress:
+    """Train the epochs that are left; `leave(the whole epochs)`, however the training ends."""
+    epochs, whole = setup.config.epochs, progress
+
+    def stop_if_asked() -> None:
+        if progress.epoch < epochs and stop():
+            raise Stopped(progress, setup.config.out)
+
+    try:
+        with watch(epochs) as show:
+            stop_if_asked()
+            for after, info in train_epochs(task, progress, epochs=epochs):
+                if setup.config.sweep is None:  # else the other models go on
                     check_finite(setup, progress, after, info)
-                    progress = after
-                    folder.save(progress)
-                    if progress.is_between_epochs:
-                        whole = progress
-                        show(progress)
-                    stop_if_asked(stop, setup, progress)
-        finally:
-            folder.save(progress, now=True)
-            summary = _leave(setup, folder, whole, compile_seconds)
-    return Result(model=setup.model, params=whole.state.params, history=whole.rows, summary=summary)
+                progress = after
+                folder.save(progress)
+                if progress.is_between_epochs:
+                    whole = progress
+                    show(progress)
+                stop_if_asked()
+    finally:
+        folder.save(progress, now=True)
+        leave(whole)
+    return progress
 
 
-def stop_if_asked(stop: Callable[[], bool], setup: Setup, progress: Progress) -> None:
-    """Raise `Stopped` if `stop()` returns True and there is anything left to train."""
-    if progress.epoch < setup.config.epochs and stop():
-        raise Stopped(progress, setup.config.out)
-
-
-def _leave(
-    setup: Setup, folder: RunFolder, whole: Progress, compile_seconds: float
-) -> dict[str, Any]:
-    """Write the files of the whole epochs, if there are any; return their summary."""
-    if not whole.rows or not whole.is_between_epochs:  # resumed within an epoch, which never ended
-        return {}
-    summary = _summary(setup, whole.rows, compile_seconds)
-    if setup.config.out is not None:
-        title = f"{setup.config.dataset}, {setup.config.model}"
+def _leave(setup: Setup, compile_seconds: float, whole: Progress) -> None:
+    """Write the files of the whole epochs, if there are any."""
+    out, title = setup.config.out, f"{setup.config.dataset}, {setup.config.model}"
+    if out is not None and whole.rows and whole.is_between_epochs:
         contents = {
             "metrics.jsonl": as_lines(whole.rows),
             "params.safetensors": as_safetensors(whole.state.params),
             "curves.png": as_curves(whole.rows, title=title),
-            "summary.json": as_json(summary, indent=2),
+            "summary.json": as_json(_summary(setup, whole.rows, compile_seconds), indent=2),
         }
-        folder.write(contents)
-    return summary
+        write_files(out, contents)
 
 
 def _summary(setup: Setup, history: Sequence[EpochInfo], compile_seconds: float) -> dict[str, Any]:
