@@ -37,13 +37,10 @@ def main() -> None:
 
 def help_text(called: str) -> str:
     """Return the list of the commands."""
-    lines = [f"  {name:<9}{description}" for name, description in COMMANDS.items()]
-    return "\n".join(
-        [
-            f"usage: {called} COMMAND [OPTIONS]\n",
-            *lines,
-            f"\n`{called} COMMAND --help` explains the options of a command.",
-        ]
+    lines = "".join(f"  {name:<9}{description}\n" for name, description in COMMANDS.items())
+    return (
+        f"usage: {called} COMMAND [OPTIONS]\n\n{lines}\n"
+        f"`{called} COMMAND --help` explains the options of a command."
     )
 
 

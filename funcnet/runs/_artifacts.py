@@ -1,4 +1,4 @@
-"""The files that a run leaves behind, as bytes: metrics, parameters, curves, summary.
+"""The files that a run leaves behind, as bytes.
 
     config.json          every option, defaults filled in
     metrics.jsonl        one line per epoch
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from funcnet.base import Params, UsageError, named_leaves
+from funcnet.base import Params, named_leaves
 
 
 def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
@@ -27,7 +27,8 @@ def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
     >>> as_json({"epoch": 1, "train_loss": 0.25, "test_loss": float("nan")})
     b'{"epoch": 1, "train_loss": 0.25, "test_loss": null}\n'
     """
-    return (json.dumps(_finite(record), indent=indent, allow_nan=False) + "\n").encode()
+    finite = json.loads(json.dumps(record), parse_constant=lambda name: None)
+    return (json.dumps(finite, indent=indent) + "\n").encode()
 
 
 def as_lines(rows: Sequence[Any]) -> bytes:
@@ -35,44 +36,11 @@ def as_lines(rows: Sequence[Any]) -> bytes:
     return b"".join(as_json(row._asdict()) for row in rows)
 
 
-def _finite(value: Any) -> Any:
-    """Return the value; each number in it that is not finite becomes `None`."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return value
-
-
 def as_safetensors(params: Params) -> bytes:
-    """Return parameters in the safetensors format, each named by its path in the pytree.
-
-    >>> from safetensors.numpy import load
-    >>> from funcnet.base import Linear
-    >>> params = (Linear(weight=np.ones([2, 3]), bias=np.zeros(2)),)
-    >>> sorted(load(as_safetensors(params)))
-    ['0.bias', '0.weight']
-    """
+    """Return parameters in the safetensors format, each named by its path in the pytree."""
     from safetensors.numpy import save
 
     return save({name: np.asarray(leaf) for name, leaf in named_leaves(params).items()})
-
-
-def from_safetensors(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays in the safetensors format, by name.
-
-    Raises:
-      UsageError: the content is damaged, or is something else.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        return load(content)
-    except SafetensorError as error:
-        raise UsageError(f"this is no safetensors file: {error}.") from error
 
 
 def as_curves(history: Sequence[Any], *, title: str) -> bytes:
@@ -97,18 +65,15 @@ def as_curves(history: Sequence[Any], *, title: str) -> bytes:
 def as_sweep_curves(
     accuracies: Mapping[str, Float[np.ndarray, "seeds epochs"]], *, title: str
 ) -> bytes:
-    """Return a picture, PNG: the mean and spread of each setting's validation accuracies.
-
-    Of more than ten settings the colours run from dark to light, and the legend names some.
-    """
+    """Return a picture, PNG: the mean and spread of each setting's validation accuracies."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    count, figure = len(accuracies), Figure(figsize=(8, 4.2), layout="constrained")
+    figure, count = Figure(figsize=(8, 4.2), layout="constrained"), len(accuracies)
     ramp = matplotlib.colormaps["viridis"](np.linspace(0, 1, count))
     colors = [f"C{index}" for index in range(count)] if count <= 10 else ramp
-    step = math.ceil(count / 12) if count > 10 else 1
+    step = math.ceil(count / 12) if count > 10 else 1  # the legend names each step-th setting
     axes = figure.subplots()
     for index, (label, accuracy) in enumerate(accuracies.items()):
         epochs, color = np.arange(1, accuracy.shape[1] + 1), colors[index]

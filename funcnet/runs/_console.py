@@ -44,11 +44,8 @@ def run_program(
     loss that is not finite; 130 after Ctrl-C. Any other exception is a defect, and keeps its
     traceback.
 
-    Args:
-      config: the dataclass; its docstrings are the help text.
-      main: the program.
-      default: `given -> config`: the values of the options that the command line leaves out. None
-        stands for those of the dataclass.
+    The docstrings of the dataclass are the help text. `default(given)` returns the values of the
+    options that the command line leaves out, or None for those of the dataclass.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that it cannot encode becomes ?
@@ -73,20 +70,13 @@ def run_program(
         _fail(as_option(str(error), config), code=1)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in reason:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in reason:
             raise
         _fail(f"the device gave up: {reason}. Try smaller layers or a smaller batch.", code=1)
 
 
 def as_option(message: str, config: type) -> str:
-    """Write the parameter that a message begins with as an option of the command line.
-
-    >>> from funcnet.runs.config import TrainConfig
-    >>> as_option("learning_rate: expected a number.", TrainConfig)
-    '--learning-rate: expected a number.'
-    >>> as_option("rows: expected a number.", TrainConfig)
-    'rows: expected a number.'
-    """
+    """Write the parameter that a message begins with as an option of the command line."""
     name = message.partition(":")[0]
     hints = get_type_hints(config, include_extras=True)
     marks = getattr(hints.get(name), "__metadata__", ())
@@ -104,12 +94,8 @@ def called_as() -> str:
 def check_out(out: Path | None, suffixes: Collection[str]) -> None:
     """Refuse an `--out` that cannot be written, before anything is computed.
 
-    Args:
-      out: a file, or None if no file is asked for.
-      suffixes: the endings that its name may have.
-
     Raises:
-      UsageError: it has a different ending, its folder is missing, or it is a folder itself.
+      UsageError: `out` has none of the suffixes, its folder is missing, or it is a folder itself.
     """
     if out is None:
         return
@@ -127,9 +113,8 @@ class _Request:
     which is inside of compiled code most of the time.
     """
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._asked = False
+    signal: int | None = None
+    _asked = False
 
     def __call__(self) -> bool:
         self._asked = True
@@ -189,41 +174,36 @@ def _fail(message: str, *, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def as_row(info: EpochInfo) -> str:
-    """Return an epoch as a row under `HEADER`."""
-    count = info.skipped_steps
-    skipped = f"  {count} steps skipped, as they were not finite" if count else ""
-    return (
-        f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
-        f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}{skipped}"
-    )
+def _bar(*columns: Any, **options: Any) -> Any:
+    """Return a bar of rich that moves on a terminal, and shows nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(**options)
+    return Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextlib.contextmanager
 def watch_epochs(epochs: int) -> Iterator[Show]:
     """Show each epoch as a row. A terminal also shows a bar that moves."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
 
-    console = Console(highlight=False)
     print(HEADER)
-    with Bar(
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[status]}"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+    status = TextColumn("{task.fields[status]}")
+    columns = (MofNCompleteColumn(), BarColumn(bar_width=None), status, TimeElapsedColumn())
+    with _bar(TextColumn("epoch"), *columns, highlight=False) as bar:
         task = bar.add_task("", total=epochs, status="compiled")
 
         def show(progress: Progress) -> None:
             info: EpochInfo = progress.rows[-1]
-            print(as_row(info), flush=True)
-            status = f"loss {info.train_loss:.4f}, {info.examples_per_second:,.0f} examples/s"
+            count, speed = info.skipped_steps, info.examples_per_second
+            skipped = f"  {count} steps skipped, as they were not finite" if count else ""
+            print(
+                f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
+                f"{info.test_accuracy:13.4f}  {speed:10,.0f}{skipped}",
+                flush=True,
+            )
+            status = f"loss {info.train_loss:.4f}, {speed:,.0f} examples/s"
             bar.update(task, completed=info.epoch, status=status)
 
         yield show
@@ -232,19 +212,12 @@ def watch_epochs(epochs: int) -> Iterator[Show]:
 @contextlib.contextmanager
 def watch_sweep(epochs: int) -> Iterator[Show]:
     """Show how many epochs of a sweep are whole, by a bar that moves, on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with _bar(stderr=True) as bar:
         task = bar.add_task("epochs", total=epochs)
         yield lambda progress: bar.update(task, completed=progress.epoch)
 
 
 def watch_count(steps: Iterable[Step], what: str = "epochs") -> Iterator[Step]:
     """Pass the steps on. A terminal shows a bar that moves."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(steps, what, console=console, transient=True, disable=not console.is_terminal)
+    with _bar(stderr=True) as bar:
+        yield from bar.track(steps, description=what)

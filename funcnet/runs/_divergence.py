@@ -11,18 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from funcnet import training
 from funcnet.base import Examples, named_leaves
 from funcnet.runs._build import Setup, build_step
-from funcnet.training import (
-    Progress,
-    StepInfo,
-    TrainState,
-    TrainStep,
-    epoch_order,
-    is_finite,
-    is_finite_step,
-    mean_loss,
-)
 
 
 class DivergenceError(ArithmeticError):
@@ -31,46 +22,30 @@ class DivergenceError(ArithmeticError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Birth:
-    """The first step that led to a number that is not finite.
+    """The first step that led from a finite state to a number that is not finite."""
 
-    Attributes:
-      index: how many steps were replayed before it.
-      batch: the indices of its examples.
-      before: the state that it began with, which is finite.
-      after: the state that it led to.
-      loss: its loss.
-    """
-
-    index: int
-    batch: np.ndarray
-    before: TrainState
-    after: TrainState
+    index: int  # how many steps were replayed before it
+    batch: np.ndarray  # the indices of its examples
+    before: training.TrainState
+    after: training.TrainState
     loss: float
 
 
-def check_finite(setup: Setup, before: Progress, after: Progress, info: StepInfo) -> None:
-    """Raise if the steps of a segment led to a number that is not finite.
-
-    Args:
-      setup: the run.
-      before: the progress before the segment.
-      after: the progress after it.
-      info: the losses of its steps.
-
-    Raises:
-      DivergenceError: the message says where it began.
-    """
-    losses = np.asarray(info.loss)
+def check_finite(
+    setup: Setup, before: training.Progress, after: training.Progress, info: training.StepInfo
+) -> None:
+    """Raise if the steps of a segment led to a number that is not finite; say where it began."""
+    config, examples, losses = setup.config, setup.dataset.train, np.asarray(info.loss)
     test_loss = after.rows[-1].test_loss if after.epoch > before.epoch else 0.0
-    if setup.config.on_nonfinite == "skip" or is_finite_step((losses, test_loss), after.state):
+    is_finite = training.is_finite_step((losses, test_loss), after.state)
+    if config.on_nonfinite == "skip" or is_finite:
         return
-    examples, batch_size = setup.dataset.train, setup.config.batch_size
-    order = epoch_order(
-        seed=setup.config.seed, epoch=before.epoch, num_examples=len(examples.targets)
+    order = training.epoch_order(
+        seed=config.seed, epoch=before.epoch, num_examples=len(examples.targets)
     )
-    taken = len(before.losses) * batch_size
-    order = order[taken : taken + len(losses) * batch_size]
-    birth = replay(before.state, build_step(setup), examples, order, batch_size)
+    start, length = (config.batch_size * len(steps) for steps in (before.losses, losses))
+    order = order[start : start + length]
+    birth = replay(before.state, build_step(setup), examples, order, config.batch_size)
     headline = _headline(birth, before, losses, test_loss)
     advice = "Try a smaller learning rate, or --on-nonfinite skip."
     lines = [] if birth is None else _describe(birth, setup)
@@ -78,22 +53,17 @@ def check_finite(setup: Setup, before: Progress, after: Progress, info: StepInfo
 
 
 def replay(
-    state: TrainState, step: TrainStep, examples: Examples, order: np.ndarray, batch_size: int
+    state: training.TrainState,
+    step: training.TrainStep,
+    examples: Examples,
+    order: np.ndarray,
+    batch_size: int,
 ) -> Birth | None:
-    """Take the steps of an epoch again, one at a time, up to the first that is not finite.
-
-    >>> import jax.numpy as jnp
-    >>> def step(state, batch):  # the loss is 1/x, the parameter stays
-    ...     return state, StepInfo(loss=1 / batch.inputs.sum())
-    >>> state = TrainState(params=jnp.array(1.0), opt_state=(), step=jnp.array(0))
-    >>> examples = Examples(inputs=jnp.array([1.0, 2.0, 0.0]), targets=jnp.zeros(3))
-    >>> replay(state, step, examples, np.array([1, 0, 2]), batch_size=1).index
-    2
-    """
+    """Take the steps of an epoch again, one at a time, up to the first that is not finite."""
     for index, start in enumerate(range(0, len(order), batch_size)):
         batch = order[start : start + batch_size]
         after, info = step(state, jax.tree.map(lambda a, batch=batch: a[batch], examples))
-        if not is_finite_step(info.loss, after):
+        if not training.is_finite_step(info.loss, after):
             return Birth(index=index, batch=batch, before=state, after=after, loss=float(info.loss))
         state = after
     return None
@@ -107,7 +77,7 @@ def _describe(birth: Birth, setup: Setup) -> Iterator[str]:
     name, tree = _spoilt(birth.after)
     yield f"{name} after it: {_first_leaf(tree)}"
     x, y = (leaf[birth.batch] for leaf in setup.dataset.train)
-    cost = mean_loss(setup.model.apply, setup.loss)
+    cost = training.mean_loss(setup.model.apply, setup.loss)
     born = graph.trace(cost)(birth.before.params, x, y).first_nonfinite()
     if born is None:
         yield "first operation: the update; the loss and its gradient are finite"
@@ -117,23 +87,25 @@ def _describe(birth: Birth, setup: Setup) -> Iterator[str]:
     yield f"first operation: the {what} of {born.node.name} = {born.node.expression}, {line}"
 
 
-def _headline(birth: Birth | None, before: Progress, losses: np.ndarray, test_loss: float) -> str:
+def _headline(
+    birth: Birth | None, before: training.Progress, losses: np.ndarray, test_loss: float
+) -> str:
     """Return which number became what, and at which step."""
     if birth is None:  # the replay of single steps, which rounds differently, stayed finite
         bad = np.flatnonzero(~np.isfinite(losses))
-        index, value = (bad[0], losses[bad[0]]) if len(bad) else (len(losses) - 1, test_loss)
-        became = f"the loss became {value}"
-    elif np.isfinite(birth.loss):
-        index, became = birth.index, f"the {_spoilt(birth.after)[0]} became infinite or nan"
+        index, loss = (bad[0], losses[bad[0]]) if len(bad) else (len(losses) - 1, test_loss)
     else:
-        index, became = birth.index, f"the loss became {birth.loss}"
+        index, loss = birth.index, birth.loss
+    became = f"loss became {loss}"
+    if birth is not None and np.isfinite(loss):
+        became = f"{_spoilt(birth.after)[0]} became infinite or nan"
     in_epoch, in_all = len(before.losses) + index + 1, before.step + index + 1
-    return f"{became} at step {in_epoch} of epoch {before.epoch + 1} (step {in_all} in all)"
+    return f"the {became} at step {in_epoch} of epoch {before.epoch + 1} (step {in_all} in all)"
 
 
-def _spoilt(after: TrainState) -> tuple[str, Any]:
+def _spoilt(after: training.TrainState) -> tuple[str, Any]:
     """Return the part of a state that is not finite, and its name."""
-    is_optimizer = is_finite(after.params) and not is_finite(after.opt_state)
+    is_optimizer = training.is_finite(after.params) and not training.is_finite(after.opt_state)
     return ("optimiser's state", after.opt_state) if is_optimizer else ("parameters", after.params)
 
 

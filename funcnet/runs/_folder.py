@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, what the run leaves there, and what it goes on from.
+"""The folder of a run: a lock, the files of the run, and the checkpoints that it goes on from.
 
     OUT/config.json                       the options of the run
     OUT/metrics.jsonl                     one line per whole epoch
@@ -10,7 +10,6 @@ earlier checkpoints whole, and the next one goes on from the newest of them.
 
 import contextlib
 import dataclasses
-import functools
 import json
 import re
 import tempfile
@@ -37,14 +36,13 @@ EVERY = 10.0
 CHECKPOINTS = "checkpoints"
 
 FILES = (
-    "config.json",
-    "metrics.jsonl",
-    "params.safetensors",
-    "curves.png",
-    "summary.json",
+    "config.json", "metrics.jsonl", "params.safetensors", "curves.png", "summary.json",
     "sweep.json",
-)
+)  # fmt: skip
 """The files that a run may leave in its folder, beside its checkpoints."""
+
+VERSIONS = {"jax": jax.__version__, "numpy": np.__version__}
+"""The versions that decide the bits of a run."""
 
 Say = Callable[[str], None]
 """Takes a line for the person who runs the program."""
@@ -52,12 +50,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A checkpoint that was found whole.
-
-    Attributes:
-      path: its file.
-      record: what it remembers beside the arrays.
-    """
+    """A whole checkpoint: its file, and all that it holds beside the arrays."""
 
     path: Path
     record: dict[str, Any]
@@ -87,15 +80,7 @@ def stored_config(folder: Path) -> TrainConfig:
 
 
 def newest(folder: Path, say: Say = lambda line: None) -> Saved | None:
-    """Return the newest whole checkpoint in the folder of a run; `None` where there never was one.
-
-    Args:
-      folder: the run's `--out`.
-      say: takes a line about each newer checkpoint that is damaged.
-
-    Raises:
-      UsageError: all checkpoints are damaged, or an earlier funcnet wrote them.
-    """
+    """Return the newest whole checkpoint of a run, and say which newer ones are damaged."""
     if old := next((folder / CHECKPOINTS).glob("*/manifest.json"), None):
         raise UsageError(
             f"out: expected a folder whose checkpoints are files; {old.parent} is a folder, as an "
@@ -115,12 +100,9 @@ def newest(folder: Path, say: Say = lambda line: None) -> Saved | None:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in the folder of a run, whole or damaged, the newest first."""
-    paths = (folder / CHECKPOINTS).glob("*.safetensors")
-    return sorted((path for path in paths if path.stem.isdecimal()), key=_step, reverse=True)
-
-
-def _step(path: Path) -> int:
-    return int(path.stem)
+    files = (folder / CHECKPOINTS).glob("*.safetensors")
+    ours = [path for path in files if path.stem.isdecimal()]
+    return sorted(ours, key=lambda path: int(path.stem), reverse=True)
 
 
 @contextlib.contextmanager
@@ -128,56 +110,38 @@ def run_folder(config: FullConfig, dataset: Dataset, say: Say) -> Iterator["RunF
     """Hold `config.out` for this run as long as the block lasts.
 
     Without `resume`, the files of a finished run make room. Without `out`, nothing is written.
-
-    Raises:
-      OSError: the folder cannot be written, or another process holds it.
-      UsageError: it holds an unfinished run and this is a different one; or the run to go on with
-        has different options or different data.
     """
     path = config.out
     if path is None:
-        yield RunFolder(config, dataset, say)
+        yield RunFolder(config, say)
         return
     with _locked(path):
         _remove_temporaries(path)
         saved = newest(path, say if config.resume else lambda line: None)
+        checksum = fingerprint(dataset)
         if config.resume is None:
             _make_room(path, saved)
             saved = None
         elif saved is not None:
-            check_unchanged(from_options(saved.record["config"]), config)
-            _check_data(saved, dataset)
-            _say_versions(saved, say)
+            _check_same(saved, config, checksum, say)
         write_whole(path / "config.json", as_json(as_options(config), indent=2))
-        yield RunFolder(config, dataset, say, saved)
+        yield RunFolder(config, say, checksum, saved)
 
 
 class RunFolder:
-    """The folder that a run holds, as `run_folder` makes it.
-
-    Args:
-      config: the run's options; if `config.out` is `None`, nothing is written.
-      dataset: the run's data.
-      say: takes the lines to print.
-      saved: the checkpoint to go on from.
-    """
+    """The folder that a run holds, as `run_folder` makes it."""
 
     def __init__(
-        self, config: FullConfig, dataset: Dataset, say: Say, saved: Saved | None = None
+        self, config: FullConfig, say: Say, checksum: int = 0, saved: Saved | None = None
     ) -> None:
-        """Nothing is read yet."""
-        self._config, self._dataset, self._say, self._saved = config, dataset, say, saved
+        self._config, self._say, self._checksum, self._saved = config, say, checksum, saved
         self._last_step, self._last_time = 0, time.perf_counter()
 
     def latest(self, begun: Progress, row: Any) -> Progress:
         """Return the progress to go on from, bit for bit as it was saved; else `begun`.
 
-        Args:
-          begun: the progress before the first step; its state may be `jax.eval_shape`'s.
-          row: an epoch's row, with arrays of NumPy and numbers of the same kinds and shapes.
-
-        Raises:
-          UsageError: the checkpoint is of a different model, or has more epochs than are asked for.
+        The state of `begun` may be `jax.eval_shape`'s. `row` is an epoch's row, with arrays of
+        NumPy and numbers of the same kinds and shapes.
         """
         if self._saved is None:
             return begun
@@ -195,55 +159,41 @@ class RunFolder:
         return progress
 
     def save(self, progress: Progress, *, now: bool = False) -> None:
-        """Add a checkpoint, if `EVERY` seconds have passed since the last; `now` does not wait.
-
-        Raises:
-          OSError: it cannot be written; the earlier ones are whole.
-        """
+        """Add a checkpoint, if `EVERY` seconds have passed since the last; `now` does not wait."""
         path, waited = self._config.out, time.perf_counter() - self._last_time
         if path is None or progress.step == self._last_step or not (now or waited >= EVERY):
             return
-        (path / CHECKPOINTS).mkdir(exist_ok=True)
-        add_checkpoint(path, progress, self._record(progress), keep=self._config.keep)
-        if self._config.sweep is None:
-            write_whole(path / "metrics.jsonl", as_lines(progress.rows))
-        self._last_step, self._last_time = progress.step, time.perf_counter()
-
-    def write(self, contents: Mapping[str, bytes]) -> None:
-        """Write files, by name, each whole or absent."""
-        if self._config.out is not None:
-            for name, content in contents.items():
-                write_whole(self._config.out / name, content)
-
-    def _record(self, progress: Progress) -> dict[str, Any]:
-        return {
+        record = {
             "config": as_options(self._config),
-            "versions": versions(),
-            "data": self._fingerprint,
+            "versions": VERSIONS,
+            "data": self._checksum,
             "finished": progress.epoch >= self._config.epochs,
             "epochs": progress.epoch,
             "losses": len(progress.losses),
             "seconds": progress.seconds,
             "step": progress.step,
         }
+        (path / CHECKPOINTS).mkdir(exist_ok=True)
+        add_checkpoint(path, progress, record, keep=self._config.keep)
+        if self._config.sweep is None:
+            write_whole(path / "metrics.jsonl", as_lines(progress.rows))
+        self._last_step, self._last_time = progress.step, time.perf_counter()
 
-    @functools.cached_property
-    def _fingerprint(self) -> int:
-        return fingerprint(self._dataset)
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files, by name, each whole or absent."""
+    for name, content in contents.items():
+        write_whole(folder / name, content)
 
 
 def add_checkpoint(
     folder: Path, progress: Progress, record: Mapping[str, Any], *, keep: int
 ) -> None:
-    """Save a progress; then remove all checkpoints but the newest `keep` up to its step.
-
-    Raises:
-      OSError: it cannot be written; the earlier ones are whole.
-    """
+    """Save a progress; then remove all checkpoints but the newest `keep` up to its step."""
     rows = jax.tree.map(lambda *leaves: np.array(leaves), *progress.rows) if progress.rows else ()
     path = folder / CHECKPOINTS / f"{progress.step}.safetensors"
     checkpoint.save(path, (progress.state, progress.losses, rows), record=record)
-    earlier = [other for other in checkpoints(folder) if _step(other) < progress.step]
+    earlier = [other for other in checkpoints(folder) if int(other.stem) < progress.step]
     for other in {*checkpoints(folder)} - {path, *earlier[: keep - 1]}:
         other.unlink(missing_ok=True)
 
@@ -254,36 +204,18 @@ def _restore(saved: Saved, begun: Progress, row: Any) -> Progress:
     losses = np.zeros((record["losses"], *begun.losses.shape[1:]), begun.losses.dtype)
     like = jax.tree.map(lambda leaf: np.array([leaf] * count), row) if count else ()
     state, losses, rows = checkpoint.restore(saved.path, (begun.state, losses, like))
+    columns = [list(c) if c.ndim > 1 else c.tolist() for c in jax.tree.leaves(rows)]
     return Progress(
         state=state,
         losses=losses,
-        rows=tuple(
-            jax.tree.map(lambda kind, column, i=i: _as_kind(kind, column[i]), row, rows)
-            for i in range(count)
-        ),
+        rows=tuple(type(row)(*entries) for entries in zip(*columns, strict=True)),
         seconds=record["seconds"],
         step=record["step"],
     )
 
 
-def _as_kind(kind: Any, value: Any) -> Any:
-    """Return an array as it is, and a number of NumPy as the Python number that it was."""
-    return value if isinstance(kind, np.ndarray) else value.item()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide the bits of a run."""
-    return {"jax": jax.__version__, "numpy": np.__version__}
-
-
 def fingerprint(dataset: Dataset) -> int:
-    """Return a checksum of a data set.
-
-    >>> from funcnet.data import load
-    >>> digits = load("digits")
-    >>> fingerprint(digits) == fingerprint(digits._replace(train=digits.test))
-    False
-    """
+    """Return a checksum of a data set."""
     value = 0
     for array in map(np.ascontiguousarray, jax.tree.leaves((dataset.train, dataset.test))):
         value = zlib.crc32(f"{array.dtype}{array.shape}".encode(), value)
@@ -291,14 +223,12 @@ def fingerprint(dataset: Dataset) -> int:
     return value
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder; the system lets go of it when the process ends, in whatever way."""
+def _locked(folder: Path) -> contextlib.AbstractContextManager[Any]:
+    """Hold the folder; the system lets go of it when the process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-        lock = FileLock(folder / ".lock", blocking=False)
-        _ = lock.acquire()
+        return FileLock(folder / ".lock", blocking=False).acquire()
     except Timeout as error:
         raise BlockingIOError(
             f"out: expected a folder in which no other run is going on; got {folder}. "
@@ -308,10 +238,6 @@ def _locked(folder: Path) -> Iterator[None]:
         raise OSError(
             f"out: expected a folder that can be written; got {folder}: {error.strerror}."
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _remove_temporaries(folder: Path) -> None:
@@ -336,15 +262,14 @@ def _make_room(folder: Path, saved: Saved | None) -> None:
         (folder / CHECKPOINTS).rmdir()
 
 
-def _check_data(saved: Saved, dataset: Dataset) -> None:
-    if saved.record["data"] != fingerprint(dataset):
+def _check_same(saved: Saved, config: FullConfig, checksum: int, say: Say) -> None:
+    """Refuse to go on with different options or data; say which versions differ."""
+    check_unchanged(from_options(saved.record["config"]), config)
+    if saved.record["data"] != checksum:
         raise UsageError(
             "resume: expected the data that the run began with; got different ones. "
             "Bring the old ones back, or begin a new run in another --out."
         )
-
-
-def _say_versions(saved: Saved, say: Say) -> None:
-    for name, version in versions().items():
+    for name, version in VERSIONS.items():
         if (then := saved.record["versions"][name]) != version:
             say(f"began with {name} {then}, goes on with {version}: its bits may differ")

@@ -1,13 +1,12 @@
 """Pictures of digits in files, brought into the form of the images that a model was trained on.
 
-`read` takes a picture of any size, coloured or transparent, dark on light or light on dark.
-`PREPARATIONS` name, for a data set, how the digit is then scaled and centred.
+`read` takes a picture of any size, coloured or transparent, dark on light or light on dark. The
+digit is then scaled and centred as `PREPARATIONS` say.
 """
 
 import os
 import warnings
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,14 +24,7 @@ INK = 0.2  # the least intensity of a pixel that belongs to the digit, not to it
 
 
 def read(path: str | os.PathLike[str]) -> GreyImage:
-    """Return the picture in a file, in grey, with a light digit on a dark ground.
-
-    Transparent parts are white.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      UsageError: the file is no image, is damaged, or shows one colour alone.
-    """
+    """Return the picture in a file, in grey, with a light digit on a dark ground."""
     try:
         return light_on_dark(_in_grey(path))
     except FileNotFoundError as error:
@@ -42,7 +34,7 @@ def read(path: str | os.PathLike[str]) -> GreyImage:
 
 
 def _in_grey(path: str | os.PathLike[str]) -> GreyImage:
-    """Return the intensities of a picture, in the range that its file has them in."""
+    """Return the intensities of a picture as its file has them; transparent parts are white."""
     from PIL import Image, ImageOps
 
     try:
@@ -64,12 +56,6 @@ def light_on_dark(image: GreyImage) -> GreyImage:
     """Return an image from 0, its ground, to 1, its digit. A lighter ground is inverted.
 
     The ground is the median of the edge of the image.
-
-    >>> light_on_dark(np.array([[9.0, 9.0, 9.0], [9.0, 4.0, 9.0], [9.0, 9.0, 9.0]])).tolist()
-    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
-
-    Raises:
-      UsageError: the image has one colour alone, or numbers that are not finite.
     """
     low, high = float(image.min()), float(image.max())
     if not 0 < high - low < np.inf:
@@ -118,7 +104,5 @@ def _centred(image: GreyImage, *, side: int, box: int, middle: float | int) -> P
     return centred
 
 
-PREPARATIONS: MappingProxyType[str, Callable[[GreyImage], Prepared]] = MappingProxyType(
-    {"mnist": as_mnist, "digits": as_digits}
-)
+PREPARATIONS: dict[str, Callable[[GreyImage], Prepared]] = {"mnist": as_mnist, "digits": as_digits}
 """The function that makes a picture an image of a data set, by the name of the data set."""

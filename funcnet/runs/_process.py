@@ -21,21 +21,12 @@ SMALL_PRODUCT = 2**22  # multiplications of a matrix product that one thread com
 def prepare_process() -> None:
     """Make the settings that every program needs.
 
-    - `XLA_PYTHON_CLIENT_PREALLOCATE=false`: JAX would reserve three quarters of a GPU's memory at
-      its first use; with this it takes memory as it needs it.
-    - the folder of compiled programs: see `keep_compiled_programs`.
+    JAX takes a GPU's memory as it needs it: by default it reserves three quarters at its first use.
+    It keeps compiled programs in the user's cache folder, in one folder per machine: a program
+    compiled for one processor can fail on another. `JAX_COMPILATION_CACHE_DIR` names a different
+    folder, and `JAX_ENABLE_COMPILATION_CACHE=false` keeps none.
     """
     _ = os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    keep_compiled_programs()
-
-
-def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs on disk: the next start of a program compiles nothing.
-
-    They lie in the user's cache folder, which can be deleted at any time, in one folder per
-    machine: a program compiled for one processor can fail on another. `JAX_COMPILATION_CACHE_DIR`
-    names a different folder, and `JAX_ENABLE_COMPILATION_CACHE=false` keeps none.
-    """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = _cache_folder() / "funcnet" / "compiled" / platform.node()
@@ -49,10 +40,7 @@ def suit_threads(multiplications: int) -> None:
 
     XLA divides the work on each array among threads, and for small arrays waits longer for them
     than it computes. An epoch of softmax regression on MNIST takes 33 ms with two threads, and
-    26 ms with one.
-
-    Args:
-      multiplications: of numbers, in the largest matrix product of the program.
+    26 ms with one. `multiplications` counts those of the program's largest matrix product.
     """
     if multiplications < SMALL_PRODUCT:
         _ = os.environ.setdefault("PJRT_NPROC", "1")
@@ -65,7 +53,6 @@ def use_every_core() -> None:
 
 
 def _cache_folder() -> Path:
-    """The folder where this system's programs keep what they can make anew."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":

@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_type_hints
 
 import jax
 
@@ -13,9 +14,9 @@ from funcnet.devices import describe_device
 from funcnet.runs._artifacts import as_curves, as_json, as_lines, as_safetensors
 from funcnet.runs._build import Setup, build, prepare
 from funcnet.runs._divergence import check_finite
-from funcnet.runs._folder import RunFolder, run_folder
+from funcnet.runs._folder import RunFolder, run_folder, write_files
 from funcnet.runs.config import TrainConfig
-from funcnet.training import EpochInfo, Progress, train_epochs
+from funcnet.training import EpochInfo, Progress, Task, train_epochs
 
 Show: TypeAlias = Callable[[Progress], None]
 """Takes the progress after each whole epoch."""
@@ -23,17 +24,8 @@ Show: TypeAlias = Callable[[Progress], None]
 Watch: TypeAlias = Callable[[int], contextlib.AbstractContextManager[Show]]
 """`with watch(number of epochs) as show: ...`, which shows the epochs to a person."""
 
-ROW = EpochInfo(
-    epoch=0,
-    train_loss=0.0,
-    test_loss=0.0,
-    test_accuracy=0.0,
-    test_correct=0,
-    test_examples=0,
-    seconds=0.0,
-    examples_per_second=0.0,
-)
-"""The form of an epoch's row."""
+ROW = EpochInfo(*(number() for number in get_type_hints(EpochInfo).values()))
+"""The form of an epoch's row: zeros."""
 
 
 class Stopped(Exception):
@@ -45,20 +37,15 @@ class Stopped(Exception):
     """
 
     def __init__(self, progress: Progress, folder: Path | None = None) -> None:
-        """`progress`: where it stopped; `folder`: where that is saved."""
         super().__init__(f"stopped in epoch {progress.epoch + 1}")
         self.progress, self.folder = progress, folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """A run that ended.
+    """A run that ended: its model, the trained parameters, and a row per epoch.
 
-    Attributes:
-      model: the model.
-      params: its trained parameters.
-      history: one row per epoch.
-      summary: the content of `summary.json`.
+    `summary` is the content of `summary.json`.
     """
 
     model: Model
@@ -84,8 +71,8 @@ def run(
     """Train as configured, and leave the result and the checkpoints in `config.out`.
 
     Args:
-      config: the options. With `resume`, as `stored_config(folder)` returns them, the run in that
-        folder goes on, on a CPU to the bits of an undisturbed one.
+      config: the options. With those that `stored_config(folder)` returns, the run in that folder
+        goes on, on a CPU to the bits of an undisturbed one.
       say: takes the lines about the device, the data and the model.
       watch: shows the epochs as they pass.
       stop: returns whether to stop; it is called every few seconds of computing.
@@ -101,69 +88,72 @@ def run(
       Stopped: `stop()` returned True; `config.out` holds the progress.
     """
     setup = prepare(config, say)
-    with (
-        run_folder(setup.config, setup.dataset, say) as folder,
-        jax.default_device(setup.device),
-    ):
-        training = build(setup)
-        progress = whole = folder.latest(training.begun, ROW)
-        try:
-            with watch(setup.config.epochs) as show:
-                stop_if_asked(stop, setup, progress)
-                epochs = train_epochs(training.task, progress, epochs=setup.config.epochs)
-                for after, info in epochs:
+    with run_folder(setup.config, setup.dataset, say) as folder, jax.default_device(setup.device):
+        task, begun, compile_seconds = build(setup)
+        leave = functools.partial(_leave, setup, compile_seconds)
+        progress = train(setup, task, folder.latest(begun, ROW), folder, watch, stop, leave)
+    return Result(
+        model=setup.model,
+        params=progress.state.params,
+        history=progress.rows,
+        summary=_summary(setup, progress.rows, compile_seconds),
+    )
+
+
+def train(
+    setup: Setup,
+    task: Task,
+    progress: Progress,
+    folder: RunFolder,
+    watch: Watch,
+    stop: Callable[[], bool],
+    leave: Callable[[Progress], None] = lambda whole: None,
+) -> Progress:
+    """Train the epochs that are left; `leave(the whole epochs)`, however the training ends."""
+    epochs, whole = setup.config.epochs, progress
+
+    def stop_if_asked() -> None:
+        if progress.epoch < epochs and stop():
+            raise Stopped(progress, setup.config.out)
+
+    try:
+        with watch(epochs) as show:
+            stop_if_asked()
+            for after, info in train_epochs(task, progress, epochs=epochs):
+                if setup.config.sweep is None:  # else the other models go on
                     check_finite(setup, progress, after, info)
-                    progress = after
-                    folder.save(progress)
-                    if progress.is_between_epochs:
-                        whole = progress
-                        show(progress)
-                    stop_if_asked(stop, setup, progress)
-        finally:
-            folder.save(progress, now=True)
-            summary = _leave(setup, folder, whole, training.compile_seconds)
-    return Result(model=setup.model, params=whole.state.params, history=whole.rows, summary=summary)
+                progress = after
+                folder.save(progress)
+                if progress.is_between_epochs:
+                    whole = progress
+                    show(progress)
+                stop_if_asked()
+    finally:
+        folder.save(progress, now=True)
+        leave(whole)
+    return progress
 
 
-def stop_if_asked(stop: Callable[[], bool], setup: Setup, progress: Progress) -> None:
-    """Raise `Stopped` if `stop()` returns True and there is anything left to train."""
-    if progress.epoch < setup.config.epochs and stop():
-        raise Stopped(progress, setup.config.out)
-
-
-def _leave(
-    setup: Setup, folder: RunFolder, whole: Progress, compile_seconds: float
-) -> dict[str, Any]:
-    """Write the files of the whole epochs, once all of them could be made; return their summary."""
-    if not whole.rows or not whole.is_between_epochs:  # resumed within an epoch, which never ended
-        return {}
-    summary = summarise(setup, whole.rows, compile_seconds)
-    if setup.config.out is not None:
+def _leave(setup: Setup, compile_seconds: float, whole: Progress) -> None:
+    """Write the files of the whole epochs, if there are any."""
+    out, title = setup.config.out, f"{setup.config.dataset}, {setup.config.model}"
+    if out is not None and whole.rows and whole.is_between_epochs:
         contents = {
             "metrics.jsonl": as_lines(whole.rows),
             "params.safetensors": as_safetensors(whole.state.params),
-            "curves.png": as_curves(
-                whole.rows, title=f"{setup.config.dataset}, {setup.config.model}"
-            ),
-            "summary.json": as_json(summary, indent=2),
+            "curves.png": as_curves(whole.rows, title=title),
+            "summary.json": as_json(_summary(setup, whole.rows, compile_seconds), indent=2),
         }
-        folder.write(contents)
-    return summary
+        write_files(out, contents)
 
 
-def summarise(setup: Setup, history: Sequence[EpochInfo], compile_seconds: float) -> dict[str, Any]:
-    """Return how a run ended, and on what, for `summary.json`.
-
-    The speed is that of the steady epochs: all but the first, if there are more.
-    """
+def _summary(setup: Setup, history: Sequence[EpochInfo], compile_seconds: float) -> dict[str, Any]:
+    """Return how a run ended. The speed is that of all epochs but the first, if there are more."""
     last, steady = history[-1], history[1:] or history
     examples = sum(info.seconds * info.examples_per_second for info in steady)
+    results = ("test_accuracy", "test_correct", "test_examples", "test_loss", "train_loss")
     return {
-        "test_accuracy": last.test_accuracy,
-        "test_correct": last.test_correct,
-        "test_examples": last.test_examples,
-        "test_loss": last.test_loss,
-        "train_loss": last.train_loss,
+        **{name: getattr(last, name) for name in results},
         "epochs": last.epoch,
         "compile_seconds": compile_seconds,
         "train_seconds": sum(info.seconds for info in history),

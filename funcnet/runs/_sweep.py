@@ -19,15 +19,13 @@ from funcnet.data import split
 from funcnet.runs._artifacts import as_json, as_safetensors, as_sweep_curves
 from funcnet.runs._build import Setup, prepare
 from funcnet.runs._divergence import DivergenceError
-from funcnet.runs._folder import RunFolder, run_folder
-from funcnet.runs._run import Watch, stop_if_asked, unseen
+from funcnet.runs._folder import RunFolder, run_folder, write_files
+from funcnet.runs._run import Watch, train, unseen
 from funcnet.runs.config import OPTIMIZERS, TrainConfig
-from funcnet.training import evaluate, is_finite, sweep, train_epochs
+from funcnet.training import evaluate, is_finite, sweep
 
 VALIDATION_SHARE = 0.1  # of each class of the training examples, which is held out
-
 MOST_SEEDS = 100_000  # in one range; the list of a longer one could fill the memory
-
 SHOWN = ("learning_rate", "l2", "scale")
 """The settings of a row of the table; the models of the row differ in the seed."""
 
@@ -39,10 +37,6 @@ def parse_sweep(specifications: Sequence[str]) -> dict[str, list[Any]]:
 
     >>> parse_sweep(["learning_rate=0.1,0.3", "seed=0:4"])
     {'learning_rates': [0.1, 0.3], 'seeds': [0, 1, 2, 3]}
-
-    Raises:
-      UsageError: if there is none, a name is unknown or comes twice, or the values are not numbers
-        that `sweep.combinations` takes.
     """
     lists: dict[str, list[Any]] = {}
     for specification in specifications or [""]:
@@ -85,43 +79,31 @@ def tune(
     The best setting has the highest mean validation accuracy over its seeds; of its models, the one
     with the highest validation accuracy is kept. Models that diverged are not compared.
 
-    Args:
-      config: the options; if `sweep` names no learning rate or seed, the option of that name holds.
-      say: takes the lines to print.
-      watch: shows the epochs as they pass.
-      stop: returns whether to stop; it is called every few seconds of computing.
-
-    Returns:
-      The content of `summary.json` in `config.out`.
+    The arguments are those of `run`; if `config.sweep` names no learning rate or seed, the option
+    of that name holds. The result is the content of `summary.json` in `config.out`.
 
     >>> config = TrainConfig(sweep=("learning_rate=0.001,0.3",), epochs=3)
     >>> tune(config, say=lambda line: None)["learning_rate"]
     0.3
 
     Raises:
-      UsageError: the configuration, the settings, the data or the folder cannot be used.
-      OSError: a file, or the network, cannot be used.
-      DivergenceError: every model diverged; no model is saved.
-      Stopped: `stop()` returned True; `config.out` holds the progress.
+      The errors of `run`; `DivergenceError` if every model diverged, and then none is saved.
     """
     lists = parse_sweep(config.sweep or ())
     _check_options(config, lists)
     setup = prepare(config, say)
-    rate, seed = setup.config.learning_rate, setup.config.seed
-    with (
-        run_folder(setup.config, setup.dataset, say) as folder,
-        jax.default_device(setup.device),
-    ):
-        settings = sweep.combinations(**{"learning_rates": [rate], "seeds": [seed], **lists})
+    alone = {"learning_rates": [setup.config.learning_rate], "seeds": [setup.config.seed]}
+    with run_folder(setup.config, setup.dataset, say) as folder, jax.default_device(setup.device):
+        settings = sweep.combinations(**{**alone, **lists})
         result = _train(setup, settings, folder, watch, stop)
         finite = is_finite_model(result)
         for line in as_table(result, finite):
             say(line)
-        return _keep(setup, folder, result, finite, say)
+        return _keep(setup, result, finite, say)
 
 
 def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
-    """Refuse options that a sweep has no use for; a resumed run has its defaults filled in."""
+    """Refuse options that a sweep has no use for."""
     if config.gradients != "jax":
         raise UsageError(f"gradients: expected jax with --sweep; got {config.gradients}.")
     if config.on_nonfinite != "stop":
@@ -129,8 +111,8 @@ def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
             f"on_nonfinite: expected stop with --sweep, whose other models go on; "
             f"got {config.on_nonfinite}."
         )
-    rate = config.learning_rate
-    if rate is not None and config.resume is None and "learning_rates" in lists:
+    rate = config.learning_rate if config.resume is None else None  # a resumed run always has one
+    if rate is not None and "learning_rates" in lists:
         raise UsageError(
             f"learning_rate: expected none beside --sweep learning_rate=...; got {rate:g}. "
             "Leave it out, or add it to the sweep."
@@ -144,33 +126,22 @@ def _train(
     watch: Watch,
     stop: Callable[[], bool],
 ) -> sweep.SweepResult:
-    """Train one model per setting, and save the progress however the training ends."""
-    options, zeros = setup.config, np.zeros(len(settings.seed), np.float32)
-    train, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
+    """Train one model per setting."""
+    options = setup.config
+    seen, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
     task, begun = sweep.make_task(
         setup.model,
         setup.loss,
-        train,
+        seen,
         settings,
         validation=validation,
         optimizer=OPTIMIZERS[options.optimizer],
-        batch_size=min(options.batch_size, len(train.targets)),
+        batch_size=min(options.batch_size, len(seen.targets)),
         order_seed=options.seed,
     )
-    row = sweep.SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
-    progress = folder.latest(begun, row)
-    try:
-        with watch(options.epochs) as show:
-            stop_if_asked(stop, setup, progress)
-            for after, _ in train_epochs(task, progress, epochs=options.epochs):
-                progress = after
-                folder.save(progress)
-                if progress.is_between_epochs:
-                    show(progress)
-                stop_if_asked(stop, setup, progress)
-    finally:
-        folder.save(progress, now=True)
-    return sweep.as_result(progress)
+    zeros = np.zeros(len(settings.seed), np.float32)
+    progress = folder.latest(begun, sweep.SweepRow(*[zeros] * len(sweep.SweepRow._fields)))
+    return sweep.as_result(train(setup, task, progress, folder, watch, stop))
 
 
 def is_finite_model(result: sweep.SweepResult) -> Bool[np.ndarray, "models"]:
@@ -194,11 +165,7 @@ def as_table(result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]) -> I
 
 
 def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
-    """Return the end of a row, from the accuracies of the models that did not diverge.
-
-    >>> _outcome(np.array([0.5, 0.7]), num_seeds=3)
-    '0.6000 ± 0.1000, 1 of 3 diverged'
-    """
+    """Return the end of a row, from the accuracies of the models that did not diverge."""
     diverged = num_seeds - len(accuracies)
     if diverged == num_seeds:
         return "diverged"
@@ -209,12 +176,11 @@ def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
 
 def _keep(
     setup: Setup,
-    folder: RunFolder,
     result: sweep.SweepResult,
     finite: Bool[np.ndarray, "models"],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Choose the best model, test it, say which it is, and leave its files; return the summary."""
+    """Choose the best model, test it, and leave its files; return the summary."""
     if not finite.any():
         raise DivergenceError(
             f"all {len(finite)} models diverged: no validation loss is finite. "
@@ -240,19 +206,15 @@ def _keep(
     if setup.config.out is not None:
         names = [name for name in SHOWN if len({*columns[name]}) > 1] or SHOWN[:1]
         curves = {_words(names, columns, models[0]): accuracy[models] for models in groups}
-        record = {
-            **columns,
-            **{name: getattr(result, name).tolist() for name in sweep.SweepRow._fields},
-        }
+        title = f"{setup.config.dataset}, {setup.config.model}"
+        rows = {name: getattr(result, name).tolist() for name in sweep.SweepRow._fields}
         contents = {
-            "sweep.json": as_json(record),
+            "sweep.json": as_json({**columns, **rows}),
             "params.safetensors": as_safetensors(params),
-            "curves.png": as_sweep_curves(
-                curves, title=f"{setup.config.dataset}, {setup.config.model}"
-            ),
+            "curves.png": as_sweep_curves(curves, title=title),
             "summary.json": as_json(summary, indent=2),
         }
-        folder.write(contents)
+        write_files(setup.config.out, contents)
     say(f"best: {_words(SHOWN, columns, best)}, seed {summary['seed']}")
     return summary
 
@@ -272,9 +234,5 @@ def _as_columns(settings: sweep.Settings) -> dict[str, list[Any]]:
 
 
 def _words(names: Iterable[str], columns: dict[str, list[Any]], model: Size) -> str:
-    """Return some settings of a model in words.
-
-    >>> _words(["learning_rate"], {"learning_rate": [0.1, 0.3], "seed": [0, 0]}, 1)
-    'learning rate 0.3'
-    """
+    """Return some settings of a model in words: `learning rate 0.3, l2 0`."""
     return ", ".join(f"{name.replace('_', ' ')} {columns[name][model]:g}" for name in names)

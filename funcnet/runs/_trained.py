@@ -6,11 +6,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from funcnet.activations import sigmoid, softmax
 from funcnet.base import Model, Params, PathLike, UsageError, named_leaves
-from funcnet.runs._artifacts import from_safetensors
 from funcnet.runs._build import build_model
 from funcnet.runs.config import TrainConfig, from_options
 
@@ -36,23 +33,26 @@ def load_model(path: PathLike) -> tuple[Model, Params]:
       FileNotFoundError: the folder lacks config.json or params.safetensors.
       UsageError: one of them is damaged, or they don't belong together.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     config, file = load_config(path), Path(path) / "params.safetensors"
     content = _read(file)
     try:
-        arrays = from_safetensors(content)
+        arrays = load(content)
         model = build_model(config, *_sizes(config, arrays))
         return model, _params(model, arrays)
-    except UsageError as error:
-        raise UsageError(f"{file}: expected the parameters of a {config.model}; {error}") from error
+    except (SafetensorError, UsageError) as error:
+        reason = (
+            f"{'' if isinstance(error, UsageError) else 'this is no safetensors file: '}{error}"
+        )
+        raise UsageError(
+            f"{file}: expected the parameters of a {config.model}; {reason.rstrip('.')}."
+        ) from error
 
 
 def load_config(path: PathLike) -> TrainConfig:
-    """Return the `DECISIVE` options of the run in a folder; every other option has its default.
-
-    Raises:
-      FileNotFoundError: the folder lacks config.json.
-      UsageError: it is damaged.
-    """
+    """Return the `DECISIVE` options of the run in a folder; every other option has its default."""
     file = Path(path) / "config.json"
     content = _read(file)
     try:  # a damaged file may hold any JSON, or none
@@ -60,20 +60,6 @@ def load_config(path: PathLike) -> TrainConfig:
         return from_options({name: written[name] for name in DECISIVE})
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{file}: expected the configuration of a run; got {error!r}.") from error
-
-
-def class_probabilities(
-    config: TrainConfig, logits: Float[Array, "batch *classes"]
-) -> dict[str, Float[Array, "batch"]]:
-    """Return the probabilities of each class that a model of digits tells apart, by its name.
-
-    >>> config = TrainConfig(model="logistic", target=3)
-    >>> class_probabilities(config, jnp.array([0.0]))
-    {'3': Array([0.5], dtype=float32), 'not 3': Array([0.5], dtype=float32)}
-    """
-    if config.model == "logistic":
-        return {f"{config.target}": sigmoid(logits), f"not {config.target}": sigmoid(-logits)}
-    return {str(digit): p for digit, p in enumerate(softmax(logits).T)}
 
 
 def _read(file: Path) -> bytes:
@@ -100,13 +86,13 @@ def _params(model: Model, arrays: dict[str, np.ndarray]) -> Params:
     """Return the arrays as a pytree of the form that the model has."""
     expected = jax.eval_shape(model.init, jax.random.key(0))
     leaves = named_leaves(expected)
-    for name in leaves.keys() | arrays.keys():
-        ours, theirs = (_describe(those.get(name)) for those in (leaves, arrays))
-        if ours != theirs:
-            raise UsageError(f"{name}: expected {ours}; got {theirs}.")
+    ours, theirs = (
+        {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in of.items()}
+        for of in (leaves, arrays)
+    )
+    for name in ours | theirs:
+        form, got = (forms.get(name, "nothing") for forms in (ours, theirs))
+        if form != got:
+            raise UsageError(f"{name}: expected {form}; got {got}.")
     in_order = [jnp.asarray(arrays[name]) for name in leaves]
     return jax.tree.unflatten(jax.tree.structure(expected), in_order)
-
-
-def _describe(leaf: jax.ShapeDtypeStruct | np.ndarray | None) -> str:
-    return "nothing" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"

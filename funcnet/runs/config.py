@@ -1,8 +1,7 @@
 """The options of a training: what there is, what is refused, and what is filled in.
 
 To add an option, add a field to `TrainConfig`; its docstring is the help text. `check` refuses
-what is wrong before any data are loaded. `with_defaults` fills in a default that depends on the
-model or the data. `MAY_CHANGE` names the options that may change when a run is resumed.
+a wrong value, `with_defaults` fills in a missing one, and `MAY_CHANGE` bounds `--resume`.
 """
 
 import dataclasses
@@ -23,9 +22,7 @@ from funcnet.models import FITTING_LOSSES
 
 CONSTRUCTORS = {"logistic": "logistic_regression", "softmax": "softmax_regression", "mlp": "mlp"}
 """The models: the name of each on the command line, and in `models` and `chain_rule`."""
-
 MODEL_LOSSES = {name: FITTING_LOSSES[constructor] for name, constructor in CONSTRUCTORS.items()}
-"""The losses that fit each model of the command line."""
 
 OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "sgd": optax.sgd,
@@ -46,15 +43,13 @@ CHOICES: dict[str, Collection[str]] = {
     "device": DEVICES,
     "on_nonfinite": ("stop", "skip"),
 }
-"""The options that take one of several names."""
 
-OWNERS = {
+OWNERS = {  # the options that belong to one value of a different option
     "hidden": ("model", "mlp"),
     "activation": ("model", "mlp"),
     "pieces": ("activation", "maxout"),
     "target": ("model", "logistic"),
 }
-"""The options that belong to one value of a different option."""
 
 MAY_CHANGE = (
     "epochs", "device", "data_dir", "manual_dir", "quiet", "out", "resume", "keep", "on_nonfinite",
@@ -140,16 +135,7 @@ class TrainConfig:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuse what is wrong before any data are loaded.
-
-    >>> check(TrainConfig(device="gpo"))
-    Traceback (most recent call last):
-    ...
-    funcnet.UsageError: device: expected one of auto, cpu, gpu; got 'gpo'. Did you mean 'gpu'?
-
-    Raises:
-      UsageError: the option, the expected values, the value that came.
-    """
+    """Refuse what is wrong before any data are loaded."""
     for name, names in CHOICES.items():
         if getattr(config, name) is not None:
             _ = one_of(name, getattr(config, name), names)
@@ -206,9 +192,6 @@ def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
     >>> config = with_defaults(TrainConfig(model="mlp"), load("digits"))
     >>> config.hidden, config.activation, config.optimizer, config.batch_size, config.epochs
     ((128,), 'relu', 'momentum', 32, 30)
-
-    Raises:
-      UsageError: the target is no class, or a batch is larger than the training set.
     """
     num_examples = len(dataset.train.targets)
     small, is_mlp = num_examples < SMALL, config.model == "mlp"
@@ -244,14 +227,7 @@ def as_options(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_options(options: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration that `as_options` wrote.
-
-    >>> from_options(as_options(TrainConfig(model="mlp", hidden=(32,), out=Path("a")))).hidden
-    (32,)
-
-    Raises:
-      UsageError: these are not the options of a run.
-    """
+    """Return the configuration that `as_options` wrote."""
     try:  # a damaged file may hold any name and any type
         config = TrainConfig(**{name: _from_json(name, v) for name, v in options.items()})
         check(config)
@@ -267,16 +243,7 @@ def _from_json(name: str, value: Any) -> Any:
 
 
 def check_unchanged(stored: TrainConfig, config: TrainConfig) -> None:
-    """Refuse to resume a run with different options.
-
-    >>> check_unchanged(TrainConfig(seed=1), TrainConfig(seed=2))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    funcnet.UsageError: resume: expected the options that the run began with; got --seed 2 (was 1...
-
-    Raises:
-      UsageError: an option differs that is not in `MAY_CHANGE`.
-    """
+    """Refuse to resume a run with different options, those in `MAY_CHANGE` apart."""
     changed = [
         f"--{name.replace('_', '-')} {_words(value)} (was {_words(getattr(stored, name))})"
         for name, value in vars(config).items()

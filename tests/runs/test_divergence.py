@@ -102,7 +102,7 @@ def test_an_optimiser_that_overflows_is_named(data):
 
 @pytest.mark.parametrize("segment", [8, 24, 64])
 def test_the_step_is_the_same_however_an_epoch_is_cut(data, segment, monkeypatch):
-    monkeypatch.setattr("funcnet.runs._build.segment_size", lambda **sizes: segment)
+    monkeypatch.setattr("funcnet.training.segment_size", lambda **sizes: segment)
     step, batch = poisoned_step()
     with pytest.raises(DivergenceError, match=f"at step {step + 1} of epoch 1") as error:
         quietly(config(data))

@@ -90,7 +90,7 @@ def test_compiled_programs_lie_in_the_cache_folder_of_the_user(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", system)
-    process.keep_compiled_programs()
+    process.prepare_process()
     ours = pathlib.Path(folder) / "funcnet" / "compiled" / platform.node()
     assert jax.config.jax_compilation_cache_dir == str(ours)
 
@@ -98,7 +98,7 @@ def test_compiled_programs_lie_in_the_cache_folder_of_the_user(
 def test_the_users_folder_of_compiled_programs_holds(monkeypatch):
     before = dict(jax.config.values)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
-    process.keep_compiled_programs()
+    process.prepare_process()
     assert dict(jax.config.values) == before
 
 

@@ -1,6 +1,7 @@
 """A call on the command line: `package.module:name` and `'(1.0, [2.0, 3.0])'`."""
 
 import ast
+import contextlib
 import importlib
 import inspect
 import json
@@ -14,11 +15,7 @@ from funcnet.base import UsageError, did_you_mean
 
 
 def load_function(path: str) -> Callable[..., Any]:
-    """Return the function `package.module:name`. The working directory is searched first.
-
-    Raises:
-      UsageError: there is no such module or function, or the module fails when it is imported.
-    """
+    """Return the function `package.module:name`. The working directory is searched first."""
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise UsageError(f"function: expected package.module:name; got {path!r}.")
@@ -40,9 +37,6 @@ def parse_arguments(text: str) -> tuple[Any, ...]:
 
     >>> parse_arguments("([1.0, 2.0],)"), parse_arguments("[1.0, 2.0]")
     ((array([1., 2.]),), (1.0, 2.0))
-
-    Raises:
-      UsageError: the text is neither Python nor JSON, or a list is no array.
     """
     for read in (ast.literal_eval, json.loads):
         try:
@@ -58,27 +52,21 @@ def _with_arrays(value: Any) -> Any:
         return {key: _with_arrays(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return tuple(map(_with_arrays, value))
-    return _array(value) if isinstance(value, list) else value
-
-
-def _array(numbers: list[Any]) -> np.ndarray:
+    if not isinstance(value, list):
+        return value
     try:
-        array = np.array(numbers)
+        array = np.array(value)
     except ValueError as error:
-        raise UsageError(f"args: expected rows of one length; got {numbers}.") from error
+        raise UsageError(f"args: expected rows of one length; got {value}.") from error
     if array.dtype.kind not in "biufc":
-        raise UsageError(f"args: expected a list of numbers; got {numbers}.")
+        raise UsageError(f"args: expected a list of numbers; got {value}.")
     return array
 
 
 def call(
     transform: Callable[..., Callable[..., Any]], function: Callable[..., Any], args: Sequence[Any]
 ) -> Any:
-    """Return `transform(function)(*args)`, and tell an error of the function in one line.
-
-    Raises:
-      UsageError: the arguments don't fit the function's signature, or the function fails.
-    """
+    """Return `transform(function)(*args)`, and tell an error of the function in one line."""
     _check_signature(function, args)
     try:
         return transform(function)(*args)
@@ -97,20 +85,15 @@ def _check_signature(function: Callable[..., Any], args: Sequence[Any]) -> None:
     try:
         _ = signature.bind(*args)
     except TypeError as error:
+        hint = ""
+        with contextlib.suppress(TypeError):
+            _ = signature.bind(args)  # the numbers of one array were taken for arguments
+            array = [a.tolist() if isinstance(a, np.ndarray) else a for a in args]
+            hint = f" For one array write '({array},)': the outermost brackets hold the arguments."
         raise UsageError(
             f"args: expected arguments for {getattr(function, '__name__', 'it')}{signature}: "
-            f"{error}; got {len(args)}.{_one_array(signature, args)}"
+            f"{error}; got {len(args)}.{hint}"
         ) from error
-
-
-def _one_array(signature: inspect.Signature, args: Sequence[Any]) -> str:
-    """Return what to write if the numbers of one array were taken for arguments."""
-    try:
-        _ = signature.bind(args)
-    except TypeError:
-        return ""
-    array = [a.tolist() if isinstance(a, np.ndarray) else a for a in args]
-    return f" For one array write '({array},)': the outermost brackets hold the arguments."
 
 
 def _reason(error: Exception) -> str:

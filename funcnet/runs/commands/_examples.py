@@ -24,29 +24,6 @@ def lecture(w1: Any, w2: Any, w3: Any, w4: Any, a: Any) -> Any:
     return L  # noqa: RET504
 
 
-def lecture_example() -> Example:
-    """The lecture's function and numbers."""
-    return lecture, (1.0, 2.0, 3.0, 4.0, 5.0)
-
-
-def logistic_example() -> Example:
-    """Logistic regression: is the digit a 3?"""
-    model = models.logistic_regression(num_features=64)
-    return _cost(model, losses.binary_cross_entropy, lambda y: (y == 3).astype("float32"))
-
-
-def softmax_example() -> Example:
-    """Softmax regression: which digit is it?"""
-    model = models.softmax_regression(num_features=64, num_classes=10)
-    return _cost(model, losses.softmax_cross_entropy, lambda y: y)
-
-
-def mlp_example() -> Example:
-    """The same question for a perceptron with a hidden layer."""
-    model = models.mlp((64, 16, 10), activation="tanh")
-    return _cost(model, losses.softmax_cross_entropy, lambda y: y)
-
-
 def _cost(model: Model, loss: Callable[..., Any], target: Callable[..., Any]) -> Example:
     """The mean loss of a model as a function of its parameters, and arguments for it."""
 
@@ -61,8 +38,18 @@ def _cost(model: Model, loss: Callable[..., Any], target: Callable[..., Any]) ->
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {
-    "lecture": lecture_example,
-    "logistic": logistic_example,
-    "softmax": softmax_example,
-    "mlp": mlp_example,
+    "lecture": lambda: (lecture, (1.0, 2.0, 3.0, 4.0, 5.0)),
+    "logistic": lambda: _cost(  # is the digit a 3?
+        models.logistic_regression(num_features=64),
+        losses.binary_cross_entropy,
+        lambda y: (y == 3).astype("float32"),
+    ),
+    "softmax": lambda: _cost(  # which digit is it?
+        models.softmax_regression(num_features=64, num_classes=10),
+        losses.softmax_cross_entropy,
+        lambda y: y,
+    ),
+    "mlp": lambda: _cost(
+        models.mlp((64, 16, 10), activation="tanh"), losses.softmax_cross_entropy, lambda y: y
+    ),
 }

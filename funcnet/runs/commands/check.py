@@ -1,11 +1,11 @@
-"""The command `check`: every gradient of funcnet, by three roads.
+"""The command `check`: every gradient of funcnet, by hand, by `jax.grad`, and numerically.
 
-The gradients that are derived by hand (`chain_rule`), `jax.grad`, and numerical differentiation
-are compared. The cases are every activation, every loss, and every model with each of its losses
-and activations, in float64 and in float32, on a random batch and on a batch of real data.
+The cases are every activation, every loss, and every model with each of its losses and activations,
+in float64 and in float32, on a random batch and on a batch of real data.
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -71,10 +71,9 @@ class Case:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A case, its largest relative error, and its verdict."""
+    """A case and its verdict."""
 
     case: Case
-    error: float
     verdict: str
     report: GradientReport
 
@@ -111,10 +110,8 @@ def load_batches(options: Options) -> list[Batch]:
     inputs, labels = (np.asarray(array)[:n] for array in dataset.train)
     rng = np.random.default_rng(options.seed)
     x, y = rng.uniform(size=inputs.shape), rng.integers(CLASSES, size=len(labels))
-    return [
-        Batch(name="random", inputs=x, labels=y),
-        Batch(name=options.dataset, inputs=inputs, labels=labels),
-    ]
+    real = Batch(name=options.dataset, inputs=inputs, labels=labels)
+    return [Batch(name="random", inputs=x, labels=y), real]
 
 
 def all_cases(batches: Sequence[Batch], seed: int, dtype: str) -> Iterator[Case]:
@@ -129,29 +126,22 @@ def all_cases(batches: Sequence[Batch], seed: int, dtype: str) -> Iterator[Case]
 def activation_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
     """Return a case per activation g: `Σ g(x)` of normal x, whose gradient is `g'(x)`."""
     x = _normal([batch_size, 2, 8], seed, dtype)
+    case = functools.partial(Case, batch="random", dtype=dtype, argument=x)
     for name, g in ACTIVATIONS.items():
-        yield Case(
-            name=name,
-            batch="random",
-            dtype=dtype,
-            function=lambda x, g=g: jnp.sum(g(x)),
-            hand=chain_rule.DERIVATIVES[name],
-            argument=x,
-        )
+        function, hand = (lambda x, g=g: jnp.sum(g(x))), chain_rule.DERIVATIVES[name]
+        yield case(name=name, function=function, hand=hand)
 
 
 def loss_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
     """Return a case per loss: its sum over the examples, with respect to normal logits."""
-    rng = np.random.default_rng(seed)
+    rng, case = np.random.default_rng(seed), functools.partial(Case, batch="random", dtype=dtype)
     for name, loss in LOSSES.items():
         classes = [CLASSES] if name.startswith("softmax") else []
         y = jnp.asarray(rng.integers(CLASSES if classes else 2, size=batch_size))
         y = y.astype(dtype) if name == "squared_error" else y
         gradient = chain_rule.LOSS_GRADIENTS[name]
-        yield Case(
+        yield case(
             name=name,
-            batch="random",
-            dtype=dtype,
             function=lambda z, loss=loss, y=y: jnp.sum(loss(z, y)),
             hand=lambda z, gradient=gradient, y=y: gradient(z, y),
             argument=_normal([batch_size, *classes], seed, dtype),
@@ -161,17 +151,14 @@ def loss_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
 def model_cases(batch: Batch, seed: int, dtype: str) -> Iterator[Case]:
     """Return a case per model, loss and activation: the mean loss of the parameters."""
     x = to_float(batch.inputs, dtype).astype(dtype)
-    for constructor, activation, model in _models(x.shape[-1]):
-        y = _targets(constructor, batch.labels, dtype)
+    case = functools.partial(Case, batch=batch.name, dtype=dtype)
+    for constructor, activation, model, y in _models(x.shape[-1], batch.labels, dtype):
         params = jax.tree.map(lambda p: p.astype(dtype), model.init(jax.random.key(seed)))
+        own = {"activation": activation} if activation else {}
         for loss in models.FITTING_LOSSES[constructor].values():
-            by_hand = chain_rule.value_and_gradient(
-                constructor, loss, activation=activation or "relu"
-            )
-            yield Case(
+            by_hand = chain_rule.value_and_gradient(constructor, loss, **own)
+            yield case(
                 name=f"{constructor}{activation and f' {activation}'}, {loss}",
-                batch=batch.name,
-                dtype=dtype,
                 function=lambda params, loss=loss, model=model, y=y: jnp.mean(
                     LOSSES[loss](model.apply(params, x), y)
                 ),
@@ -180,41 +167,31 @@ def model_cases(batch: Batch, seed: int, dtype: str) -> Iterator[Case]:
             )
 
 
-def _models(features: int) -> Iterator[tuple[str, str, Model]]:
-    """Return every model, with its constructor and its activation, if it has one."""
-    yield "linear", "", models.linear(features, CLASSES)
-    yield "logistic_regression", "", models.logistic_regression(features)
-    yield "softmax_regression", "", models.softmax_regression(features, CLASSES)
+def _models(
+    features: int, labels: np.ndarray, dtype: str
+) -> Iterator[tuple[str, str, Model, jax.Array]]:
+    """Yield the constructor, the activation if there is one, the model, and its targets."""
+    classes, is_zero = jnp.asarray(labels, int), jnp.asarray(labels == 0, int)
+    one_hot = jax.nn.one_hot(labels, CLASSES, dtype=dtype)
+    yield "linear", "", models.linear(features, CLASSES), one_hot
+    yield "logistic_regression", "", models.logistic_regression(features), is_zero
+    yield "softmax_regression", "", models.softmax_regression(features, CLASSES), classes
     for name in ACTIVATIONS:
-        yield "mlp", name, models.mlp([features, *HIDDEN, CLASSES], activation=name)
+        yield "mlp", name, models.mlp([features, *HIDDEN, CLASSES], activation=name), classes
 
 
 def _normal(shape: Sequence[int], seed: int, dtype: str) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape, scale=3).astype(dtype))
 
 
-def _targets(constructor: str, labels: np.ndarray, dtype: str) -> jax.Array:
-    """Return what a model is held to: classes, 1 where the class is 0, or one-hot numbers."""
-    if constructor == "linear":
-        return jax.nn.one_hot(labels, CLASSES, dtype=dtype)
-    return jnp.asarray(labels == 0 if constructor == "logistic_regression" else labels, int)
-
-
 def check(case: Case, seed: int) -> Row:
     """Return the checker's verdict on a case; it fails too if the roads are too far apart."""
     tolerance = TOLERANCES[case.dtype]
     largest = max(float(jnp.max(abs(leaf))) for leaf in jax.tree.leaves(case.hand(case.argument)))
-    report = check_gradients(
-        case.function,
-        case.argument,
-        hand=case.hand,
-        seed=seed,
-        rtol=tolerance,
-        atol=tolerance * largest,
-    )
+    options = {"seed": seed, "rtol": tolerance, "atol": tolerance * largest}
+    report = check_gradients(case.function, case.argument, hand=case.hand, **options)
     too_far = report.verdict == "pass" and not report.error <= tolerance
-    verdict = "fail" if too_far else report.verdict
-    return Row(case=case, error=report.error, verdict=verdict, report=report)
+    return Row(case=case, verdict="fail" if too_far else report.verdict, report=report)
 
 
 def as_table(rows: Sequence[Row]) -> str:
@@ -223,7 +200,7 @@ def as_table(rows: Sequence[Row]) -> str:
     lines = {("hand = jax.grad = numerical", "batch"): header}
     for row in rows:
         line = lines.setdefault((row.case.name, row.case.batch), "")
-        lines[row.case.name, row.case.batch] = f"{line}  {row.error:8.1e}  {row.verdict:<9}"
+        lines[row.case.name, row.case.batch] = f"{line}  {row.report.error:8.1e}  {row.verdict:<9}"
     return "\n".join(
         f"{name:<42}  {batch:<8}{cells}".rstrip() for (name, batch), cells in lines.items()
     )
@@ -231,7 +208,7 @@ def as_table(rows: Sequence[Row]) -> str:
 
 def as_json(rows: Sequence[Row], options: Options) -> bytes:
     """Return the rows with the record of every leaf, and what they were computed with."""
-    report = {
+    record = {
         "jax_version": jax.__version__,
         "device": jax.devices()[0].device_kind,
         "seed": options.seed,
@@ -239,23 +216,14 @@ def as_json(rows: Sequence[Row], options: Options) -> bytes:
         "tolerances": TOLERANCES,
         "rows": list(map(_record, rows)),
     }
-    return artifacts.as_json(report, indent=1)
+    return artifacts.as_json(record, indent=1)
 
 
 def _record(row: Row) -> dict[str, Any]:
-    leaves = [
-        {
-            **vars(leaf),
-            "dtype": str(leaf.dtype),
-            "findings": [*map(dataclasses.asdict, leaf.findings)],
-        }
-        for leaf in row.report.leaves
-    ]
+    leaves = [{**dataclasses.asdict(leaf), "dtype": str(leaf.dtype)} for leaf in row.report.leaves]
     return {
-        "name": row.case.name,
-        "batch": row.case.batch,
-        "dtype": row.case.dtype,
-        "error": row.error,
+        **{name: getattr(row.case, name) for name in ("name", "batch", "dtype")},
+        "error": row.report.error,
         "verdict": row.verdict,
         "report": {"leaves": leaves, "remarks": row.report.remarks},
     }

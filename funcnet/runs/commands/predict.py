@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from funcnet.activations import sigmoid, softmax
 from funcnet.base import UsageError
 from funcnet.runs import _pictures as pictures
 from funcnet.runs._console import run_program
-from funcnet.runs._trained import class_probabilities, load_config, load_model
+from funcnet.runs._trained import load_config, load_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,12 @@ def main(options: Options) -> None:
     prepare = pictures.PREPARATIONS[config.dataset]
     inputs = np.stack([prepare(pictures.read(path)).ravel() for path in options.pictures])
     model, params = load_model(options.run)
-    classes = class_probabilities(config, model.apply(params, inputs))
+    logits = model.apply(params, inputs)
+    if config.model == "logistic":
+        target = config.target
+        classes = {f"{target}": sigmoid(logits), f"not {target}": sigmoid(-logits)}
+    else:
+        classes = {str(digit): p for digit, p in enumerate(softmax(logits).T)}
     rows = np.stack(list(classes.values()), axis=-1)
     for path, row in zip(options.pictures, rows, strict=True):
         ranked = sorted(zip(row, classes, strict=True), reverse=True)

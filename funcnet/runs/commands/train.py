@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from funcnet.runs._console import run_program, stoppable, watch_epochs, watch_sweep
 from funcnet.runs._folder import stored_config
-from funcnet.runs._run import run
+from funcnet.runs._run import run, unseen
 from funcnet.runs._sweep import tune
 from funcnet.runs.config import TrainConfig
 
@@ -20,25 +20,19 @@ def command(options: type[TrainConfig] = TrainConfig) -> None:
 
 def main(config: TrainConfig) -> None:
     """Train, and print the result last."""
-    train = train_one if config.sweep is None else train_many
     with stoppable() as stop:
         summary = train(config, stop)
     correct, examples = summary["test_correct"], summary["test_examples"]
     print(f"test accuracy: {summary['test_accuracy']:.4f} ({correct} of {examples})")
 
 
-def train_one(config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
-    """Train one model, and return its summary."""
-    if config.quiet:
-        return run(config, say=lambda line: None, stop=stop).summary
-    return run(config, watch=watch_epochs, stop=stop).summary
-
-
-def train_many(config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
-    """Train a model per setting of a sweep, and return the summary of the best."""
-    if config.quiet:
-        return tune(config, say=lambda line: None, stop=stop)
-    return tune(config, watch=watch_sweep, stop=stop)
+def train(config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Train one model, or one per setting of a sweep; return the summary."""
+    say = (lambda line: None) if config.quiet else print
+    if config.sweep is None:
+        watch = unseen if config.quiet else watch_epochs
+        return run(config, say=say, watch=watch, stop=stop).summary
+    return tune(config, say=say, watch=unseen if config.quiet else watch_sweep, stop=stop)
 
 
 def stored(given: Config) -> Config | None:

@@ -114,7 +114,7 @@ def some_cases(dtype):
 def test_one_of_each_kind_passes(dtype):
     with jax.enable_x64(dtype == "float64"):
         for row in (check.check(case, 0) for case in some_cases(dtype)):
-            assert (row.verdict, row.error <= TOLERANCES[dtype]) == ("pass", True)
+            assert (row.verdict, row.report.error <= TOLERANCES[dtype]) == ("pass", True)
 
 
 @pytest.mark.slow
@@ -124,4 +124,4 @@ def test_a_perceptron_passes(dtype):
     with jax.enable_x64(dtype == "float64"):
         cases = {case.name: case for case in check.model_cases(batch, 0, dtype)}
         row = check.check(cases["mlp maxout, softmax_cross_entropy"], 0)
-    assert (row.verdict, row.error <= TOLERANCES[dtype]) == ("pass", True)
+    assert (row.verdict, row.report.error <= TOLERANCES[dtype]) == ("pass", True)
