@@ -4,6 +4,7 @@ Every gradient can be seen, is checked, and runs as one compiled program. Each n
 its first use.
 """
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
         runs,
         training,
     )
+    from funcnet import training as metrics
     from funcnet.base import Examples, Linear, Model, UsageError
     from funcnet.gradcheck import GradientReport, assert_gradients, check_gradients
     from funcnet.graph import Graph, trace
     from funcnet.graph import draw as render
     from funcnet.runs import load_model
-    from funcnet.training import _checkpoint as checkpoint
-    from funcnet.training import _evaluation as metrics
-    from funcnet.training import _sweep as sweep
+    from funcnet.training import checkpoint, sweep
 
 __version__ = "0.1.0"
 
@@ -67,10 +67,10 @@ _HOMES = {
 """The module that each name comes from; every other name is a module itself."""
 
 _ALIASES = {
-    "checkpoint": "training._checkpoint",
-    "metrics": "training._evaluation",
+    "checkpoint": "training.checkpoint",
+    "metrics": "training",
     "render": "graph.draw",
-    "sweep": "training._sweep",
+    "sweep": "training.sweep",
 }
 """Modules by the names that they had in version 0.1; these names leave with the next version."""
 
@@ -82,7 +82,8 @@ def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"funcnet.{home}"), name)
-    return importlib.import_module(f"funcnet.{_ALIASES.get(name, name)}")
+    package, *inner = _ALIASES.get(name, name).split(".")
+    return functools.reduce(getattr, inner, importlib.import_module(f"funcnet.{package}"))
 
 
 def __dir__() -> list[str]:
