@@ -337,6 +337,7 @@ def test_a_rule_of_the_users_that_holds_what_is_computed_around_it():
     np.testing.assert_array_equal(opened["x"].adjoint, jax.grad(function)(jnp.ones(3)))
 
 
+@pytest.mark.slow
 def test_an_integrated_differential_equation():
     def end(k):
         ys = odeint(lambda y, t, k: -k * y, jnp.array(1.0), jnp.array([0.0, 1.0]), k)

@@ -107,6 +107,7 @@ def test_a_network_of_the_size_of_mnist():
     np.testing.assert_allclose(graph.nodes[0].adjoint, expected[0].weight, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_same(tmp_path):
     pages = [tmp_path / "1.html", tmp_path / "2.html"]
     drawing = [

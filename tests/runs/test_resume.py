@@ -92,7 +92,7 @@ class StopAt:
         return self.left < 0
 
 
-@pytest.mark.parametrize("kind", quick(KINDS, "adam", "sweep"))
+@pytest.mark.parametrize("kind", quick(KINDS, "sweep"))
 def test_stopped_and_resumed_it_ends_with_the_same_bits(kind, tmp_path, every_epoch):
     """Stopped after a few calls, again and again, within epochs and between them."""
     config = TrainConfig(**{"epochs": 4, **KINDS[kind]})

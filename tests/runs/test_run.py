@@ -321,6 +321,7 @@ class TestProcess:
         box = out[out.index("╭") :]
         assert max(map(len, box.splitlines())) <= 40
 
+    @pytest.mark.slow
     def test_in_a_pipe_lines_are_plain(self):
         process = self.start("--epochs", "2")
         out, err = process.communicate(timeout=60)

@@ -31,7 +31,7 @@ def first_state(optimizer, model=MODEL):
     return init_state(model.init(jax.random.key(0)), optimizer)
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)  # each compiles
 @given(count=st.integers(1, 30), batch_size=st.integers(1, 12))
 def test_an_evaluation_counts_every_example(count, batch_size):
     data, params = examples(count), MODEL.init(jax.random.key(0))
