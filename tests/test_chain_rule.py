@@ -296,9 +296,7 @@ def survives(source: str) -> bool:
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    "part", [pytest.param(i, marks=pytest.mark.slow) for i in range(8)]
-)
+@pytest.mark.parametrize("part", [pytest.param(i, marks=pytest.mark.slow) for i in range(8)])
 def test_every_slip_is_noticed(part):
     """A sign or a factor changed anywhere in the module fails a check."""
     slipped = list(mutants())
