@@ -1,4 +1,4 @@
-"""What gradcheck and graph share about jaxprs: calls, binding, one interpreter, argument names."""
+"""The tools for jaxprs of gradcheck and graph: calls, binding, one interpreter, argument names."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

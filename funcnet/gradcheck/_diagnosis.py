@@ -1,4 +1,4 @@
-"""What a wrong gradient looks like: sign flipped in one row, a factor, transposed, zero.
+"""The likely mistake in a wrong gradient: sign flipped in one row, a factor, transposed, zero.
 
 Each hypothesis about the wrong elements is a gradient of its own. The first that explains all but a
 hundredth of the error is the answer. Then the region of the wrong elements is named.

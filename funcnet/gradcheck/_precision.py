@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 NO_RULE = (TypeError, ValueError, NotImplementedError, Refused)
-"""What is raised for a derivative, or a batch, of a function that has none.
+"""The errors of a function that has no derivative, or no batched form.
 
 A TypeError: forward mode through a `custom_vjp`. A ValueError: reverse mode through a while loop,
 or a callback. A NotImplementedError: a primitive without a rule.

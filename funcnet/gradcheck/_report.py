@@ -1,4 +1,4 @@
-"""What a gradient check prints: the verdict on the gradient, a row per leaf, a line per finding."""
+"""The text that a gradient check prints: the verdict on the gradient, a row per leaf, a line per finding."""
 
 import dataclasses
 from typing import Any
