@@ -1,4 +1,4 @@
-"""The text that a gradient check prints: the verdict on the gradient, a row per leaf, a line per finding."""
+"""The text of a gradient check: the verdict on the gradient, a row per leaf, a line per finding."""
 
 import dataclasses
 from typing import Any
