@@ -31,11 +31,6 @@ class Finding:
     disagrees: str
     part: str = ""
 
-    @property
-    def road(self) -> str:
-        """The former name of `disagrees`."""
-        return self.disagrees
-
     def __str__(self) -> str:
         """Return the element, its three values, and the gradient that disagrees."""
         index = "".join(f"[{i}]" for i in self.index)
