@@ -43,7 +43,8 @@ def without_bars(text):
 
 
 @pytest.mark.parametrize(("code", "printed"), list(examples()))
-def test_examples_print_what_they_say(code, printed):
+def test_examples_print_what_they_say(code, printed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an example may draw a picture
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "example", "exec"), {})
