@@ -40,7 +40,7 @@ from funcnet.training._epoch import (
     segment_size,
     with_length,
 )
-from funcnet.training._evaluation import evaluate
+from funcnet.training._evaluation import Evaluation, evaluate
 from funcnet.training._fit import Progress, Task, begin, train_epochs
 from funcnet.training._step import (
     Loss,
@@ -56,6 +56,9 @@ Numbers: TypeAlias = Iterable[ArrayLike]
 
 MakeOptimizer: TypeAlias = Callable[..., optax.GradientTransformation]
 """`learning_rate -> optax transformation`, such as `optax.sgd`."""
+
+Programs: TypeAlias = tuple[dict[int, jax.stages.Compiled], jax.stages.Compiled]
+"""The steps of all models, by a segment's size, and their evaluation."""
 
 MEMORY_SHARE = 0.8  # of a device's free memory, which a sweep may take
 
@@ -304,11 +307,23 @@ def make_task(
     divided, whole = across_devices("models")
     if any(device.platform != "cpu" for device in divided.device_set):
         data = jax.device_put(data, whole)
-    validation = jax.device_put(validation, whole)
-    steps, evaluation = _compile(
-        model, loss, optimizer, settings, data, validation, batch_size, divided, whole
-    )
-    count = len(settings.seed)
+    validation, count = jax.device_put(validation, whole), len(settings.seed)
+    first: SweepState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
+    train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
+    evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
+    evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
+
+    def compile_models(num_models: int) -> Programs:
+        segment = segment_size(
+            num_examples=len(data.targets),
+            batch_size=batch_size,
+            num_params=num_models * num_params(first.models.params) // count,
+        )
+        state = with_length(first, num_models + -num_models % divided.num_devices, divided)
+        steps = compile_segments(
+            train_epoch, state, data, batch_size=batch_size, segment=segment, place=whole
+        )
+        return steps, evaluate_each.lower(state.models.params, validation).compile()
 
     def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
         state, info = steps[len(examples.targets)](_divide(state, divided), examples)
@@ -316,16 +331,9 @@ def make_task(
 
     def observe(progress: Progress) -> SweepRow:
         params = _divide(progress.state.models.params, divided)
-        loss_sum, correct, examples = _first(evaluation(params, validation), count)
-        sizes = np.diff([*range(0, task.num_examples, batch_size), task.num_examples])
-        weights = jnp.array(sizes, progress.losses.dtype)
-        row = SweepRow(
-            train_loss=jnp.average(progress.losses, axis=0, weights=weights),
-            validation_loss=loss_sum / examples,
-            validation_accuracy=correct / examples,
-        )
-        return jax.tree.map(np.asarray, row)
+        return _as_row(progress.losses, _first(evaluation(params, validation), count), task)
 
+    steps, evaluation = _compile_what_fits(compile_models, count, data, divided)
     task = Task(
         train=train,
         observe=observe,
@@ -336,6 +344,17 @@ def make_task(
         place=whole,
     )
     return task, begin(init_sweep(model, settings, optimizer), count)
+
+
+def _as_row(losses: np.ndarray, evaluation: Evaluation, task: Task) -> SweepRow:
+    """Return the row of an epoch, from each step's losses and the evaluation of each model."""
+    sizes = np.diff([*range(0, task.num_examples, task.batch_size), task.num_examples])
+    row = SweepRow(
+        train_loss=jnp.average(losses, axis=0, weights=jnp.array(sizes, losses.dtype)),
+        validation_loss=evaluation.loss_sum / evaluation.examples,
+        validation_accuracy=evaluation.correct / evaluation.examples,
+    )
+    return jax.tree.map(np.asarray, row)
 
 
 def as_result(progress: Progress) -> SweepResult:
@@ -362,52 +381,32 @@ def _check_arguments(
         )
 
 
-def _compile(
-    model: Model,
-    loss: Loss,
-    optimizer: MakeOptimizer,
-    settings: Settings,
-    data: Examples,
-    validation: Examples,
-    batch_size: int,
-    divided: NamedSharding,
-    whole: NamedSharding,
-) -> tuple[dict[int, jax.stages.Compiled], jax.stages.Compiled]:
-    """Compile the steps, by a segment's size, and the evaluation, if the models fit in memory."""
-    first: SweepState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
-    train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
-    evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
-    evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
-    device, count = min(divided.device_set, key=lambda device: device.id), len(settings.seed)
+def _compile_what_fits(
+    compile_models: Callable[[int], Programs], count: int, data: Examples, divided: NamedSharding
+) -> Programs:
+    """Compile the programs of all models, if they fit in the memory of the first device."""
+    device = min(divided.device_set, key=lambda device: device.id)
     sharing = divided.num_devices if device.platform == "cpu" else 1  # devices in this memory
 
-    def compile_models(num_models: int) -> tuple[Any, Any, int]:
-        segment = segment_size(
-            num_examples=len(data.targets),
-            batch_size=batch_size,
-            num_params=num_models * num_params(first.models.params) // count,
-        )
-        state = with_length(first, num_models + -num_models % divided.num_devices, divided)
-        train = compile_segments(
-            train_epoch, state, data, batch_size=batch_size, segment=segment, place=whole
-        )
-        evaluation = evaluate_each.lower(state.models.params, validation).compile()
-        stats: list[Any] = [each.memory_analysis() for each in (*train.values(), evaluation)]
-        num_bytes = max(
+    def needed(programs: Programs) -> int:
+        steps, evaluation = programs
+        stats: list[Any] = [each.memory_analysis() for each in (*steps.values(), evaluation)]
+        running = max(
             s.argument_size_in_bytes + s.output_size_in_bytes + s.temp_size_in_bytes for s in stats
         )
-        num_bytes += sum(a[:segment].nbytes for a in data)  # put in place during the steps before
-        return train, evaluation, sharing * num_bytes
+        upcoming = sum(a[: max(steps)].nbytes for a in data)  # put in place in the meantime
+        return sharing * (running + upcoming)
 
-    train, evaluation, num_bytes = compile_models(count)
-    memory = int(MEMORY_SHARE * free_memory(device))
-    if num_bytes <= memory:
-        return train, evaluation
-    fitting = bisect.bisect_right(range(1, count), memory, key=lambda n: compile_models(n)[-1])
+    programs, memory = compile_models(count), int(MEMORY_SHARE * free_memory(device))
+    if needed(programs) <= memory:
+        return programs
+    fitting = bisect.bisect_right(
+        range(1, count), memory, key=lambda number: needed(compile_models(number))
+    )
     expected = f"at most {fitting:,} models" if fitting else "a smaller model"
     raise UsageError(
         f"settings: expected {expected}, as a sweep may take {memory:,} bytes of memory; "
-        f"got {count:,} models, which need {num_bytes:,}. "
+        f"got {count:,} models, which need {needed(programs):,}. "
         f"Try {'fewer settings' if fitting else 'fewer hidden units'} or a smaller batch."
     )
 
