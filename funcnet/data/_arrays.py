@@ -85,8 +85,7 @@ def to_dataset(
         test = test._replace(targets=np.searchsorted(classes, test.targets).astype(np.int32))
     else:
         train, test = split(train, share=0.2, name=source)
-    inputs = np.asarray(train.inputs), np.asarray(test.inputs)
-    x_train, x_test = _stored(*inputs, source, standardise)
+    train, test = _stored(train, test, source, standardise)
     names = classes
     if "class_names" in arrays:
         names = arrays["class_names"]
@@ -97,8 +96,8 @@ def to_dataset(
         names = names[classes]
     shape = arrays["x_train"].shape[1:]
     return Dataset(
-        train=train._replace(inputs=x_train),
-        test=test._replace(inputs=x_test),
+        train=train,
+        test=test,
         num_classes=len(classes),
         class_names=tuple(str(name) for name in names),
         image_shape=(shape[:2] if shape[2:] == (1,) else shape) if len(shape) > 1 else None,
@@ -106,7 +105,7 @@ def to_dataset(
 
 
 def _examples(arrays: Mapping[str, np.ndarray], part: str, source: str) -> Examples:
-    """The checked inputs and labels of a part."""
+    """Return the checked inputs and labels of a part."""
     x, y = arrays[f"x_{part}"], _labels(arrays[f"y_{part}"], f"{source}: y_{part}")
     where = f"{source}: x_{part}"
     if x.dtype.kind not in "biuf":
@@ -124,7 +123,7 @@ def _examples(arrays: Mapping[str, np.ndarray], part: str, source: str) -> Examp
 
 
 def _labels(y: np.ndarray, where: str) -> np.ndarray:
-    """`[examples]`: integers or words."""
+    """Return the labels as `[examples]`, integers or words."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1 or y.size == 0:
@@ -139,37 +138,38 @@ def _labels(y: np.ndarray, where: str) -> np.ndarray:
 
 
 def _stored(
-    train: np.ndarray, test: np.ndarray, source: str, standardise: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """`[examples, features]`, both parts alike: intensities of images as `uint8`, else floats."""
-    if train.shape[1:] != test.shape[1:]:
+    train: Examples, test: Examples, source: str, standardise: bool
+) -> tuple[Examples, Examples]:
+    """Return both with inputs `[examples, features]`: images as `uint8`, else `float32`."""
+    x_train, x_test = np.asarray(train.inputs), np.asarray(test.inputs)
+    if x_train.shape[1:] != x_test.shape[1:]:
         raise UsageError(
-            f"{source}: expected examples of one shape; got {train.shape[1:]} in x_train and "
-            f"{test.shape[1:]} in x_test."
+            f"{source}: expected examples of one shape; got {x_train.shape[1:]} in x_train and "
+            f"{x_test.shape[1:]} in x_test."
         )
     if standardise:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
         # Over the largest first: the square of 1e300 would overflow.
-        scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(train)
-        train, test = map(np.asarray, map(scaler.transform, (train, test)))
-    parts = (train, test)
+        scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(x_train)
+        x_train, x_test = map(np.asarray, map(scaler.transform, (x_train, x_test)))
+    parts = (x_train, x_test)
     if all(map(_is_intensities, parts)):
         dtype = np.uint8
     elif any(part.dtype == np.uint8 and _is_intensities(part) for part in parts):
         raise UsageError(
-            f"{source}: expected x_train and x_test of one kind; got {train.dtype} and "
-            f"{test.dtype}. uint8 images are scaled to [0, 1], and other numbers are not."
+            f"{source}: expected x_train and x_test of one kind; got {x_train.dtype} and "
+            f"{x_test.dtype}. uint8 images are scaled to [0, 1], and other numbers are not."
         )
     else:
         dtype = np.float32
         if max(np.abs(part, dtype=np.float64).max() for part in parts) > np.finfo(dtype).max:
             raise UsageError(f"{source}: expected inputs that float32 can hold; got larger ones.")
-    flat_train, flat_test = (part.reshape(len(part), -1).astype(dtype) for part in parts)
-    return flat_train, flat_test
+    x_train, x_test = (part.reshape(len(part), -1).astype(dtype) for part in parts)
+    return train._replace(inputs=x_train), test._replace(inputs=x_test)
 
 
 def _is_intensities(x: np.ndarray) -> bool:
-    """Whether these are images of integers from 0 to 255."""
+    """Return whether these are images of integers from 0 to 255."""
     return x.ndim > 2 and x.dtype.kind in "iu" and bool(x.min() >= 0 and x.max() <= 255)

@@ -57,10 +57,11 @@ def load(
         arrays = {"x_train": images.reshape(-1, 8, 8) / 16, "y_train": targets}
         return to_dataset(arrays, source=name)
     path = Path(name).expanduser()
-    if path.suffix.lower() not in (".npz", ".csv"):
+    suffix = path.suffix.lower()
+    if suffix not in (".npz", ".csv"):
         folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
         manual = None if manual_dir is None else Path(manual_dir).expanduser()
         return from_tfds(name, folder.expanduser(), manual)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a file; there is none.")
-    return from_npz(path) if path.suffix.lower() == ".npz" else from_csv(path, label_column)
+    return from_npz(path) if suffix == ".npz" else from_csv(path, label_column)

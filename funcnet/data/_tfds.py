@@ -66,7 +66,7 @@ def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> d
 
 
 def _verify(folder: Path, digests: Mapping[str, str]) -> dict[str, Path]:
-    """The paths of the files in a folder, each with the SHA-256 that it must have."""
+    """Return the paths of the files in a folder, each with the SHA-256 that it must have."""
     paths = {name: folder / name for name in digests}
     if missing := [name for name, path in paths.items() if not path.is_file()]:
         raise FileNotFoundError(
@@ -84,7 +84,7 @@ def _verify(folder: Path, digests: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _download(name: str, url_infos: dict[str, Any], folder: Path) -> Any:
-    """The paths of files that tensorflow-datasets fetches and verifies."""
+    """Return the paths of files that tensorflow-datasets fetches and verifies."""
     import tensorflow_datasets as tfds
 
     _assert_reachable(next(iter(url_infos)), name)
@@ -113,13 +113,12 @@ def _assert_reachable(url: str, name: str) -> None:
 
 
 def _read_idx(path: PathLike) -> np.ndarray:
-    """The array in a gzipped IDX file, after its checksum was found right.
+    """Return the array in a gzipped IDX file, after its checksum was found right.
 
     Two zeros, the type (8: bytes) and the number of axes, one byte each; the lengths of the axes,
     big-endian in four bytes; the elements.
     """
-    with gzip.open(path) as file:
-        content = file.read()
+    content = gzip.decompress(Path(path).read_bytes())
     rank = content[3]
     shape = np.frombuffer(content, ">u4", count=rank, offset=4).tolist()
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
@@ -153,7 +152,7 @@ def _prepare_with_builder(name: str, data_dir: Path, manual_dir: Path | None) ->
 
 
 def _read_builder(builder: Any) -> dict[str, Any]:
-    """The arrays of a prepared builder: its one image or vector, its one class label."""
+    """Return the arrays of a prepared builder: its one image or vector, its one class label."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
