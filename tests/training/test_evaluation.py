@@ -7,28 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from small import LOSS, MODEL, examples
 
 import funcnet as fn
-from funcnet import Examples, losses, models
+from funcnet import losses, models
 from funcnet.training import (
     Evaluation,
     evaluate,
-    init_state,
     is_correct,
 )
-
-MODEL = models.mlp([5, 4, 3])
-LOSS = losses.softmax_cross_entropy
-
-
-def examples(count, *, seed=0):
-    rng = np.random.default_rng(seed)
-    inputs = rng.normal(size=(count, 5)).astype(np.float32)
-    return Examples(inputs=inputs, targets=rng.integers(3, size=count).astype(np.int32))
-
-
-def first_state(optimizer, model=MODEL):
-    return init_state(model.init(jax.random.key(0)), optimizer)
 
 
 @settings(max_examples=6)  # each compiles

@@ -1,36 +1,21 @@
 """The host's loop: the same bits wherever it is left and taken up again."""
 
 import chex
-import jax
 import numpy as np
 import optax
 import pytest
+from small import LOSS, MODEL, examples, first_state
 
-from funcnet import Examples, losses, models
 from funcnet.training import (
     Task,
     begin,
     compile_segments,
     epoch_order,
-    init_state,
     make_train_epoch,
     make_train_step,
     shuffled,
     train_epochs,
 )
-
-MODEL = models.mlp([5, 4, 3])
-LOSS = losses.softmax_cross_entropy
-
-
-def examples(count, *, seed=0):
-    rng = np.random.default_rng(seed)
-    inputs = rng.normal(size=(count, 5)).astype(np.float32)
-    return Examples(inputs=inputs, targets=rng.integers(3, size=count).astype(np.int32))
-
-
-def first_state(optimizer, model=MODEL):
-    return init_state(model.init(jax.random.key(0)), optimizer)
 
 
 @pytest.fixture
