@@ -1,7 +1,7 @@
 """From arrays under Keras's names to a checked `Dataset`."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 from funcnet.base import Examples, UsageError
 
 
-class Dataset(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Dataset:
     """Examples to learn from, and examples to test with.
 
     Attributes:

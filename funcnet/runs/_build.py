@@ -46,7 +46,7 @@ def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
     say(f"device  {describe_device(device)}")
     if config.target is not None:
         train, test = (_one_class(part, config.target) for part in (dataset.train, dataset.test))
-        dataset = dataset._replace(train=train, test=test)
+        dataset = dataclasses.replace(dataset, train=train, test=test)
     model = build_model(config, dataset.train.inputs.shape[1], dataset.num_classes)
     loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
     say(f"data    {_describe_data(config, dataset)}")
