@@ -1,7 +1,4 @@
-"""An evaluation: counts and sums over examples, never means of means.
-
-A mean of means is not the mean: parts are summed, and the sum is divided once, at the end.
-"""
+"""An evaluation: parts are summed, and the sum is divided once; a mean of means is not the mean."""
 
 import functools
 from typing import NamedTuple
@@ -61,9 +58,8 @@ def evaluate(
         return loss(logits, example.targets), is_correct(logits, example.targets)
 
     losses, correct = jax.lax.map(evaluate_one, examples, batch_size=batch_size)
-    return Evaluation(
-        loss_sum=losses.sum(), correct=correct.sum(), examples=jnp.array(len(correct))
-    )
+    count = jnp.array(len(correct))
+    return Evaluation(loss_sum=losses.sum(), correct=correct.sum(), examples=count)
 
 
 def is_correct(

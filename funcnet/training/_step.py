@@ -54,9 +54,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
     >>> init_state(jnp.zeros(2), optax.sgd(0.1)).step
     Array(0, dtype=int32)
     """
-    return TrainState(
-        params=params, opt_state=optimizer.init(params), step=jnp.zeros([], jnp.int32)
-    )
+    return TrainState(params=params, opt_state=optimizer.init(params), step=jnp.int32(0))
 
 
 def mean_loss(apply: Apply, loss: Loss) -> Callable[[Params, ArrayLike, ArrayLike], Array]:
@@ -160,8 +158,7 @@ def is_finite(tree: Any) -> Bool[Array, ""]:
 def is_finite_step(loss: Any, after: TrainState) -> Bool[Array, ""]:
     """Return whether the losses of steps and the state after them are finite, the optimiser's too.
 
-    If the mean square of the gradients overflows in Adam, the parameters stay finite, but every
-    later update is 0.
+    After an overflow in Adam's mean square the parameters stay finite, but every update is 0.
 
     >>> after = TrainState(params=jnp.array(1.0), opt_state=jnp.array(jnp.inf), step=jnp.array(1))
     >>> is_finite_step(jnp.array(0.5), after)
