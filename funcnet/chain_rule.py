@@ -30,10 +30,7 @@ from funcnet.models import FITTING_LOSSES
 
 
 class LectureGraph(NamedTuple):
-    """One number per node of the lecture's graph: its value, or its gradient.
-
-    `b = w1·a,  c = w2·a,  d = w3·b + w4·c,  L = 10 − d`
-    """
+    """One number per node of the lecture's graph: its value, or its gradient."""
 
     a: ArrayLike
     w1: ArrayLike
@@ -64,8 +61,7 @@ def lecture_forward(
 def lecture_backward(values: LectureGraph) -> LectureGraph:
     """Compute the lecture's example backward: `∂L/∂·` of every node, from L to the leaves.
 
-    At each node `new_input_grad = input_grad * local_grad`. The node a has two uses: its gradient
-    is the sum of what comes back along both.
+    The node a has two uses: its gradient is the sum of what comes back along both.
 
     >>> lecture_backward(lecture_forward(a=2.0, w1=3.0, w2=4.0, w3=5.0, w4=6.0))
     LectureGraph(a=-39.0, w1=-10.0, w2=-12.0, w3=-6.0, w4=-8.0, b=-5.0, c=-6.0, d=-1.0, L=1.0)
