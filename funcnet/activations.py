@@ -17,33 +17,14 @@ lecture on it. `chain_rule` derives their gradients by hand.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-_Function = TypeVar("_Function", bound=Callable[..., Array])
 
-
-def _tangent(rule: Callable[..., Array]) -> Callable[[_Function], _Function]:
-    """Give f its derivative: `rule(x, f(x), dx)` is the tangent of f at x, `f'(x) dx`."""
-
-    def decorate(function: _Function) -> _Function:
-        f: Any = jax.custom_jvp(function)
-
-        @f.defjvp
-        def _(primals: tuple, tangents: tuple) -> tuple:
-            y = f(*primals)
-            return y, rule(*primals, y, *tangents)
-
-        return f
-
-    return decorate
-
-
-@_tangent(lambda x, _, dx: _bell(x) / 4 * dx)
+@jax.custom_jvp
 def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return the logistic function, `σ(x) = 1 / (1 + e⁻ˣ)`, between 0 and 1.
 
@@ -58,19 +39,7 @@ def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return jax.lax.logistic(jnp.asarray(x))
 
 
-def _bell_tangent(x: Any, bell: Any, dx: Any) -> Array:
-    """`−bell(x) tanh(x/2) dx`, finite where eˣ is not."""
-    return -bell * tanh(jnp.asarray(x) / 2) * dx
-
-
-@_tangent(_bell_tangent)
-def _bell(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """`4 / (2 + eˣ + e⁻ˣ) = 4 σ'(x) = tanh'(x/2)`: accurate in both tails, and at most 1."""
-    x = jnp.asarray(x)
-    return 4 / (2 + (jnp.exp(x) + jnp.exp(-x)))
-
-
-@_tangent(lambda x, _, dx: _bell(2 * jnp.asarray(x)) * dx)
+@jax.custom_jvp
 def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return the hyperbolic tangent, `(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1`, between −1 and 1.
 
@@ -138,12 +107,6 @@ def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array
     return jnp.where(x <= 0, jnp.asarray(alpha, x.dtype) * _expm1(jnp.where(x <= 0, x, 0)), x)
 
 
-@_tangent(lambda x, _, dx: jnp.exp(x) * dx)
-def _expm1(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`eˣ − 1`, accurate near 0."""
-    return jnp.expm1(x)
-
-
 def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batch features"]:
     """Return the largest of several linear pieces: the maximum over the second to last axis.
 
@@ -158,7 +121,7 @@ def maxout(x: Float[ArrayLike, "*batch pieces features"]) -> Float[Array, "*batc
     return jnp.max(jnp.asarray(x), axis=-2)
 
 
-@_tangent(lambda x, p, dx: p * (dx - jnp.sum(p * dx, axis=-1, keepdims=True)))
+@jax.custom_jvp
 def softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch classes"]:
     """Return the probabilities of logits, `pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ)`, over the last axis.
 
@@ -173,7 +136,7 @@ def softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch class
     return e / jnp.sum(e, axis=-1, keepdims=True)
 
 
-@_tangent(lambda x, _, dx: dx - jnp.sum(softmax(x) * dx, axis=-1, keepdims=True))
+@jax.custom_jvp
 def log_softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch classes"]:
     """Return the logarithm of the softmax, `xᵢ − log Σⱼ exp(xⱼ)`, over the last axis.
 
@@ -189,6 +152,23 @@ def log_softmax(x: Float[ArrayLike, "*batch classes"]) -> Float[Array, "*batch c
     log_sum = jnp.log(jnp.sum(jnp.exp(shifted), axis=-1, keepdims=True))
     return jnp.maximum(shifted - log_sum, lowest)
 
+
+@jax.custom_jvp
+def _bell(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """Return `4 / (2 + eˣ + e⁻ˣ) = 4 σ'(x) = tanh'(x/2)`, accurate in both tails, and at most 1."""
+    x = jnp.asarray(x)
+    return 4 / (2 + (jnp.exp(x) + jnp.exp(-x)))
+
+
+_expm1 = jax.custom_jvp(jnp.expm1)  # eˣ − 1, accurate near 0
+
+# The derivatives in a form that keeps their digits: the tangent f'(x) dx, from dx, y = f(x) and x.
+sigmoid.defjvps(lambda dx, y, x: _bell(x) / 4 * dx)
+tanh.defjvps(lambda dx, y, x: _bell(2 * jnp.asarray(x)) * dx)
+_bell.defjvps(lambda dx, y, x: -y * tanh(jnp.asarray(x) / 2) * dx)  # finite where eˣ is not
+_expm1.defjvps(lambda dx, y, x: jnp.exp(x) * dx)
+softmax.defjvps(lambda dx, p, x: p * (dx - jnp.sum(p * dx, axis=-1, keepdims=True)))
+log_softmax.defjvps(lambda dx, y, x: dx - jnp.sum(softmax(x) * dx, axis=-1, keepdims=True))
 
 ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
     "sigmoid": sigmoid,

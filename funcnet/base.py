@@ -93,7 +93,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     >>> named_leaves({"layers": (Linear(weight=1.0, bias=2.0),)})
     {'layers.0.weight': 1.0, 'layers.0.bias': 2.0}
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 

@@ -206,16 +206,14 @@ LOSSES: Mapping[str, Callable[..., Array]] = {
 
 def _check_shapes(*, classes: bool = False, **arrays: ArrayLike) -> None:
     """Refuse targets that would broadcast, or, if the last axis counts classes, that are none."""
-    (outputs, output_shape), (targets, target_shape) = (
-        (name, jnp.shape(array)) for name, array in arrays.items()
-    )
-    shape = output_shape[:-1] if classes else output_shape
-    if target_shape != shape:
+    (outputs, z), (targets, y) = arrays.items()
+    shape = jnp.shape(z)[:-1] if classes else jnp.shape(z)
+    if jnp.shape(y) != shape:
         raise UsageError(
             f"{targets}: expected one per example, shape {shape}, for {outputs} of shape "
-            f"{output_shape}; got shape {target_shape}."
+            f"{jnp.shape(z)}; got shape {jnp.shape(y)}."
         )
-    dtype = jnp.asarray(arrays[targets]).dtype
+    dtype = jnp.asarray(y).dtype
     if classes and not jnp.issubdtype(dtype, jnp.integer):
         raise UsageError(
             f"{targets}: expected integers, the index of each example's class; got {dtype}. "
