@@ -4,7 +4,6 @@ Every gradient can be seen, is checked, and runs as one compiled program. Each n
 its first use.
 """
 
-import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -63,16 +62,12 @@ _HOMES = {
     "gradcheck": ("GradientReport", "assert_gradients", "check_gradients"),
     "graph": ("Graph", "trace"),
     "runs": ("load_model",),
+    "training": ("checkpoint", "sweep"),  # leave with the next version
 }
 """The module that each name comes from; every other name is a module itself."""
 
-_ALIASES = {
-    "checkpoint": "training.checkpoint",
-    "metrics": "training",
-    "render": "graph.draw",
-    "sweep": "training.sweep",
-}
-"""Modules by the names that they had in version 0.1; these names leave with the next version."""
+_ALIASES = {"metrics": "training", "render": "graph.draw"}
+"""Modules by the names that they had in version 0.1, which leave with the next version too."""
 
 
 def __getattr__(name: str) -> Any:
@@ -82,8 +77,7 @@ def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"funcnet.{home}"), name)
-    package, *inner = _ALIASES.get(name, name).split(".")
-    return functools.reduce(getattr, inner, importlib.import_module(f"funcnet.{package}"))
+    return importlib.import_module(f"funcnet.{_ALIASES.get(name, name)}")
 
 
 def __dir__() -> list[str]:
