@@ -73,9 +73,8 @@ def leaky_relu(
 ) -> Float[Array, "*shape"]:
     """Return the leaky rectifier: x, or `negative_slope · x` below 0.
 
-    The lecture writes it as `max(0.1 x, x)`.
-
-    The gradient at 0 is `negative_slope`, as in PyTorch (`jax.nn.leaky_relu` has 1 there).
+    The lecture writes `max(0.1 x, x)`. The gradient at 0 is `negative_slope`, as in PyTorch
+    (`jax.nn.leaky_relu` has 1 there).
 
     Maas, Hannun and Ng, *Rectifier Nonlinearities Improve Neural Network Acoustic Models* (2013).
 

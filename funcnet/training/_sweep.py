@@ -400,9 +400,7 @@ def _compile_what_fits(
     programs, memory = compile_models(count), int(MEMORY_SHARE * free_memory(device))
     if needed(programs) <= memory:
         return programs
-    fitting = bisect.bisect_right(
-        range(1, count), memory, key=lambda number: needed(compile_models(number))
-    )
+    fitting = bisect.bisect_right(range(1, count), memory, key=lambda n: needed(compile_models(n)))
     expected = f"at most {fitting:,} models" if fitting else "a smaller model"
     raise UsageError(
         f"settings: expected {expected}, as a sweep may take {memory:,} bytes of memory; "
