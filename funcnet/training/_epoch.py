@@ -4,7 +4,7 @@ A long epoch is cut into segments, between which a run can be saved and stopped.
 """
 
 import math
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,6 @@ from jaxtyping import Array, Int
 
 from funcnet.base import Examples, UsageError
 from funcnet.training._step import State, StepInfo, TrainStep
-
-Columns = TypeVar("Columns")
-"""A pytree of arrays whose first axes are equally long."""
 
 TrainEpoch: TypeAlias = jax.stages.Wrapped
 """`train_epoch(state, examples, *, batch_size) -> (state, info)`."""
@@ -91,7 +88,7 @@ def compile_segments(
     }
 
 
-def with_length(arrays: Columns, length: int, place: Any) -> Columns:
+def with_length(arrays: Any, length: int, place: Any) -> Any:
     """Return the shapes of arrays whose first axis has a new length, on some devices."""
     return jax.tree.map(
         lambda a: jax.ShapeDtypeStruct((length, *a.shape[1:]), a.dtype, sharding=place), arrays

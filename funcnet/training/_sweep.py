@@ -33,7 +33,6 @@ from jaxtyping import Array, Float, UInt32
 from funcnet.base import Examples, Model, Params, UsageError, num_params
 from funcnet.devices import across_devices, free_memory
 from funcnet.training._epoch import (
-    Columns,
     check_examples,
     compile_segments,
     make_train_epoch,
@@ -409,7 +408,7 @@ def _compile_what_fits(
     )
 
 
-def _divide(models: Columns, divided: NamedSharding) -> Columns:
+def _divide(models: Any, divided: NamedSharding) -> Any:
     """Lay models on the devices; the last is repeated until each device has the same number."""
     count = len(jax.tree.leaves(models)[0])
     if padding := -count % divided.num_devices:
@@ -418,5 +417,5 @@ def _divide(models: Columns, divided: NamedSharding) -> Columns:
     return jax.device_put(models, divided)
 
 
-def _first(columns: Columns, count: int) -> Columns:
-    return jax.tree.map(lambda a: a[:count] if len(a) > count else a, columns)
+def _first(models: Any, count: int) -> Any:
+    return jax.tree.map(lambda a: a[:count] if len(a) > count else a, models)
