@@ -1,8 +1,4 @@
-"""Where a loss, a parameter or the optimiser's state stops being finite, and where that began.
-
-stop   raise an error that names the step, its examples, the leaf, the operation and its line
-skip   such steps change nothing: `training.skip_nonfinite`
-"""
+"""A number that is not finite: the step, the examples, the leaf and the operation it began with."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,7 +8,7 @@ import jax
 import numpy as np
 
 from funcnet import training
-from funcnet.base import Examples, named_leaves
+from funcnet.base import named_leaves
 from funcnet.runs._build import Setup, build_step
 
 
@@ -35,33 +31,45 @@ def check_finite(
     setup: Setup, before: training.Progress, after: training.Progress, info: training.StepInfo
 ) -> None:
     """Raise if the steps of a segment led to a number that is not finite; say where it began."""
-    config, examples, losses = setup.config, setup.dataset.train, np.asarray(info.loss)
-    test_loss = after.rows[-1].test_loss if after.epoch > before.epoch else 0.0
-    is_finite = training.is_finite_step((losses, test_loss), after.state)
-    if config.on_nonfinite == "skip" or is_finite:
+    test_losses = [row.test_loss for row in after.rows[before.epoch :]]  # one if the epoch is whole
+    losses = np.append(info.loss, test_losses)
+    if setup.config.on_nonfinite == "skip" or training.is_finite_step(losses, after.state):
         return
-    order = training.epoch_order(
-        seed=config.seed, epoch=before.epoch, num_examples=len(examples.targets)
+    steps = len(info.loss)
+    birth = _replay(setup, before, steps)
+    if birth is None:  # single steps round differently, and stayed finite
+        first = int([*np.flatnonzero(~np.isfinite(losses)), steps - 1][0])
+        lines = [_headline(before, min(first, steps - 1), float(losses[first]), after.state)]
+    else:
+        headline = _headline(before, birth.index, birth.loss, birth.after)
+        lines = [headline, *_describe(birth, setup)]
+    raise DivergenceError("\n  ".join(lines))
+
+
+def _headline(
+    before: training.Progress, index: int, loss: float, after: training.TrainState
+) -> str:
+    """Return which number became what, and at which step."""
+    became = f"loss became {loss}"
+    if np.isfinite(loss):
+        became = f"{_spoilt(after)[0]} became infinite or nan"
+    in_epoch, in_all = len(before.losses) + index + 1, before.step + index + 1
+    return (
+        f"the {became} at step {in_epoch} of epoch {before.epoch + 1} (step {in_all} in all). "
+        "Try a smaller learning rate, or --on-nonfinite skip."
     )
-    start, length = (config.batch_size * len(steps) for steps in (before.losses, losses))
-    order = order[start : start + length]
-    birth = replay(before.state, build_step(setup), examples, order, config.batch_size)
-    headline = _headline(birth, before, losses, test_loss)
-    advice = "Try a smaller learning rate, or --on-nonfinite skip."
-    lines = [] if birth is None else _describe(birth, setup)
-    raise DivergenceError("\n  ".join([f"{headline}. {advice}", *lines]))
 
 
-def replay(
-    state: training.TrainState,
-    step: training.TrainStep,
-    examples: Examples,
-    order: np.ndarray,
-    batch_size: int,
-) -> Birth | None:
-    """Take the steps of an epoch again, one at a time, up to the first that is not finite."""
-    for index, start in enumerate(range(0, len(order), batch_size)):
-        batch = order[start : start + batch_size]
+def _replay(setup: Setup, progress: training.Progress, steps: int) -> Birth | None:
+    """Take the next steps again, one at a time, up to the first that is not finite."""
+    config, examples, state = setup.config, setup.dataset.train, progress.state
+    order = training.epoch_order(
+        seed=config.seed, epoch=progress.epoch, num_examples=len(examples.targets)
+    )
+    step = build_step(setup)
+    for index in range(steps):
+        start = config.batch_size * (len(progress.losses) + index)
+        batch = order[start : start + config.batch_size]
         after, info = step(state, jax.tree.map(lambda a, batch=batch: a[batch], examples))
         if not training.is_finite_step(info.loss, after):
             return Birth(index=index, batch=batch, before=state, after=after, loss=float(info.loss))
@@ -85,22 +93,6 @@ def _describe(birth: Birth, setup: Setup) -> Iterator[str]:
     what = "value" if born.phase == "forward" else "derivative"
     line = born.node.source or "an unknown line"
     yield f"first operation: the {what} of {born.node.name} = {born.node.expression}, {line}"
-
-
-def _headline(
-    birth: Birth | None, before: training.Progress, losses: np.ndarray, test_loss: float
-) -> str:
-    """Return which number became what, and at which step."""
-    if birth is None:  # the replay of single steps, which rounds differently, stayed finite
-        bad = np.flatnonzero(~np.isfinite(losses))
-        index, loss = (bad[0], losses[bad[0]]) if len(bad) else (len(losses) - 1, test_loss)
-    else:
-        index, loss = birth.index, birth.loss
-    became = f"loss became {loss}"
-    if birth is not None and np.isfinite(loss):
-        became = f"{_spoilt(birth.after)[0]} became infinite or nan"
-    in_epoch, in_all = len(before.losses) + index + 1, before.step + index + 1
-    return f"the {became} at step {in_epoch} of epoch {before.epoch + 1} (step {in_all} in all)"
 
 
 def _spoilt(after: training.TrainState) -> tuple[str, Any]:

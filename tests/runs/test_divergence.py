@@ -100,6 +100,23 @@ def test_an_optimiser_that_overflows_is_named(data):
     assert operation == "  first operation: the update; the loss and its gradient are finite"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "the loss became nan at step {step} of epoch 1 "),
+        ({"dataset": "large.npz", "optimizer": "adam"}, "the optimiser's state became infinite or"),
+    ],
+)
+def test_a_divergence_that_single_steps_do_not_repeat(data, options, message, monkeypatch):
+    """They round differently; the losses and the state of the compiled epoch say what they can."""
+    monkeypatch.setattr("funcnet.runs._divergence._replay", lambda *arguments: None)
+    name = data / options.get("dataset", "bad.npz")
+    step, _ = poisoned_step()
+    with pytest.raises(DivergenceError, match=message.format(step=step + 1)) as error:
+        quietly(config(data, **{**options, "dataset": str(name)}))
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("segment", [8, 24, 64])
 def test_the_step_is_the_same_however_an_epoch_is_cut(data, segment, monkeypatch):
     monkeypatch.setattr("funcnet.training.segment_size", lambda **sizes: segment)
