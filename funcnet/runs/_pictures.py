@@ -4,7 +4,6 @@
 digit is then scaled and centred as `PREPARATIONS` say.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -12,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from funcnet.base import UsageError
+from funcnet.base import PathLike, UsageError
 
 GreyImage: TypeAlias = Float[np.ndarray, "height width"]
 """Intensities. In the data sets a digit is light, up to 1, and its ground is dark, 0."""
@@ -23,33 +22,29 @@ Prepared: TypeAlias = Float[np.ndarray, "side side"]
 INK = 0.2  # the least intensity of a pixel that belongs to the digit, not to its blurred edge
 
 
-def read(path: str | os.PathLike[str]) -> GreyImage:
+def read(path: PathLike) -> GreyImage:
     """Return the picture in a file, in grey, with a light digit on a dark ground."""
-    try:
-        return light_on_dark(_in_grey(path))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: expected an image; there is no such file.") from error
-    except UsageError as error:
-        raise UsageError(f"{path}: expected an image of a digit; {error}") from error
-
-
-def _in_grey(path: str | os.PathLike[str]) -> GreyImage:
-    """Return the intensities of a picture as its file has them; transparent parts are white."""
     from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            upright: Any = ImageOps.exif_transpose(picture)
-    except FileNotFoundError:
-        raise
+            return light_on_dark(_in_grey(ImageOps.exif_transpose(picture)))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: expected an image; there is no such file.") from error
     except Exception as error:  # Pillow's errors have no common class
-        raise UsageError(str(error)) from error
-    if upright.mode.startswith(("I", "F")):  # more than 8 bits, which "RGBA" would clip
-        return np.asarray(upright, np.float32)
-    upright = upright.convert("RGBA")
-    white = Image.new("RGBA", upright.size, "white")
-    return np.asarray(Image.alpha_composite(white, upright).convert("L"), np.float32)
+        raise UsageError(f"{path}: expected an image of a digit; {error}") from error
+
+
+def _in_grey(picture: Any) -> GreyImage:
+    """Return the intensities of a picture of Pillow; transparent parts are white."""
+    from PIL import Image
+
+    if picture.mode.startswith(("I", "F")):  # more than 8 bits, which "RGBA" would clip
+        return np.asarray(picture, np.float32)
+    picture = picture.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return np.asarray(Image.alpha_composite(white, picture).convert("L"), np.float32)
 
 
 def light_on_dark(image: GreyImage) -> GreyImage:

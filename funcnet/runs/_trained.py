@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,17 +38,14 @@ def load_model(path: PathLike) -> tuple[Model, Params]:
     from safetensors.numpy import load
 
     config, file = load_config(path), Path(path) / "params.safetensors"
-    content = _read(file)
     try:
-        arrays = load(content)
+        arrays = load(_read(file))
         model = build_model(config, *_sizes(config, arrays))
         return model, _params(model, arrays)
     except (SafetensorError, UsageError) as error:
-        reason = (
-            f"{'' if isinstance(error, UsageError) else 'this is no safetensors file: '}{error}"
-        )
+        reason = "" if isinstance(error, UsageError) else "this is no safetensors file: "
         raise UsageError(
-            f"{file}: expected the parameters of a {config.model}; {reason.rstrip('.')}."
+            f"{file}: expected the parameters of a {config.model}; {reason}{error}."
         ) from error
 
 
@@ -79,20 +77,20 @@ def _sizes(config: TrainConfig, arrays: dict[str, np.ndarray]) -> tuple[int, int
     try:
         return arrays[first].shape[-1], arrays[last].shape[-1]
     except (KeyError, IndexError) as error:
-        raise UsageError(f"{first} or {last} is not there.") from error
+        raise UsageError(f"{first} or {last} is not there") from error
 
 
 def _params(model: Model, arrays: dict[str, np.ndarray]) -> Params:
     """Return the arrays as a pytree of the form that the model has."""
     expected = jax.eval_shape(model.init, jax.random.key(0))
     leaves = named_leaves(expected)
-    ours, theirs = (
-        {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in of.items()}
-        for of in (leaves, arrays)
-    )
-    for name in ours | theirs:
-        form, got = (forms.get(name, "nothing") for forms in (ours, theirs))
+    for name in leaves | arrays:
+        form, got = _form(leaves.get(name)), _form(arrays.get(name))
         if form != got:
-            raise UsageError(f"{name}: expected {form}; got {got}.")
+            raise UsageError(f"{name}: expected {form}; got {got}")
     in_order = [jnp.asarray(arrays[name]) for name in leaves]
     return jax.tree.unflatten(jax.tree.structure(expected), in_order)
+
+
+def _form(leaf: Any) -> str:
+    return "nothing" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"

@@ -44,12 +44,10 @@ def main(options: Options) -> None:
     inputs = np.stack([prepare(pictures.read(path)).ravel() for path in options.pictures])
     model, params = load_model(options.run)
     logits = model.apply(params, inputs)
+    names, rows = [str(digit) for digit in range(10)], softmax(logits)
     if config.model == "logistic":
-        target = config.target
-        classes = {f"{target}": sigmoid(logits), f"not {target}": sigmoid(-logits)}
-    else:
-        classes = {str(digit): p for digit, p in enumerate(softmax(logits).T)}
-    rows = np.stack(list(classes.values()), axis=-1)
-    for path, row in zip(options.pictures, rows, strict=True):
-        ranked = sorted(zip(row, classes, strict=True), reverse=True)
+        names = [str(config.target), f"not {config.target}"]
+        rows = np.stack([sigmoid(logits), sigmoid(-logits)], axis=-1)
+    for path, row in zip(options.pictures, np.asarray(rows), strict=True):
+        ranked = sorted(zip(row, names, strict=True), reverse=True)
         print(f"{path}: {', '.join(f'{name} {p:.4f}' for p, name in ranked)}")
