@@ -1,23 +1,16 @@
-"""The files that a run leaves behind, as bytes.
-
-    config.json          every option, defaults filled in
-    metrics.jsonl        one line per epoch
-    params.safetensors   the trained parameters, named by their path in the pytree
-    curves.png           loss and accuracy over the epochs
-    summary.json         how the run ended, and on what
-
-A sweep leaves the best model's parameters, and `sweep.json` in place of the metrics.
-"""
+"""The results of a run as files: the trained parameters, the learning curves, and the summary."""
 
 import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from funcnet._files import write_whole
 from funcnet.base import Params, named_leaves
 
 
@@ -31,22 +24,19 @@ def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
     return (json.dumps(finite, indent=indent) + "\n").encode()
 
 
-def as_lines(rows: Sequence[Any]) -> bytes:
-    """Return one line of JSON per row; a row is a NamedTuple."""
-    return b"".join(as_json(row._asdict()) for row in rows)
-
-
-def as_safetensors(params: Params) -> bytes:
-    """Return parameters in the safetensors format, each named by its path in the pytree."""
+def write_results(folder: Path, params: Params, curves: bytes, summary: Mapping[str, Any]) -> None:
+    """Write the parameters, the curves and the summary of a run, each file whole or absent."""
     from safetensors.numpy import save
 
-    return save({name: np.asarray(leaf) for name, leaf in named_leaves(params).items()})
+    arrays = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
+    write_whole(folder / "params.safetensors", save(arrays))
+    write_whole(folder / "curves.png", curves)
+    write_whole(folder / "summary.json", as_json(summary, indent=2))
 
 
 def as_curves(history: Sequence[Any], *, title: str) -> bytes:
     """Return a picture, PNG: the losses and the test accuracy over the epochs of a run."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
     epochs = [info.epoch for info in history]
     marker = "o" if len(epochs) < 30 else ""
@@ -54,11 +44,10 @@ def as_curves(history: Sequence[Any], *, title: str) -> bytes:
     losses, accuracy = figure.subplots(1, 2)
     losses.plot(epochs, [i.train_loss for i in history], marker=marker, ms=3, label="training")
     losses.plot(epochs, [i.test_loss for i in history], marker=marker, ms=3, label="test")
-    losses.set(xlabel="epoch", ylabel="mean loss", title=title)
+    losses.set(ylabel="mean loss", title=title)
     losses.legend(frameon=False)
     accuracy.plot(epochs, [i.test_accuracy for i in history], marker=marker, ms=3, color="C1")
-    accuracy.set(xlabel="epoch", ylabel="test accuracy", title=f"{history[-1].test_accuracy:.2%}")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+    accuracy.set(ylabel="test accuracy", title=f"{history[-1].test_accuracy:.2%}")
     return _as_png(figure)
 
 
@@ -68,29 +57,29 @@ def as_sweep_curves(
     """Return a picture, PNG: the mean and spread of each setting's validation accuracies."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
     figure, count = Figure(figsize=(8, 4.2), layout="constrained"), len(accuracies)
     ramp = matplotlib.colormaps["viridis"](np.linspace(0, 1, count))
     colors = [f"C{index}" for index in range(count)] if count <= 10 else ramp
-    step = math.ceil(count / 12) if count > 10 else 1  # the legend names each step-th setting
+    step = math.ceil(count / 12)  # the legend names each step-th setting
     axes = figure.subplots()
     for index, (label, accuracy) in enumerate(accuracies.items()):
         epochs, color = np.arange(1, accuracy.shape[1] + 1), colors[index]
         mean, deviation = accuracy.mean(axis=0), accuracy.std(axis=0)
         _ = axes.plot(epochs, mean, color=color, label=None if index % step else label)
         _ = axes.fill_between(epochs, mean - deviation, mean + deviation, alpha=0.2, fc=color)
-    _ = axes.set(xlabel="epoch", ylabel="validation accuracy", title=title)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _ = axes.set(ylabel="validation accuracy", title=title)
     _ = figure.legend(frameon=False, loc="outside right upper", fontsize="small")
     return _as_png(figure)
 
 
 def _as_png(figure: Any) -> bytes:
-    """Return a figure as PNG; its horizontal axes count epochs."""
-    from matplotlib.ticker import MaxNLocator
+    """Return a figure as PNG; its axes count epochs, and the last shows an accuracy."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+    figure.axes[-1].yaxis.set_major_formatter(PercentFormatter(1))
     for axes in figure.axes:
+        axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)

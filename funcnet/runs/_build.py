@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -19,6 +20,9 @@ from funcnet.runs import config as options
 from funcnet.runs._process import suit_threads, use_every_core
 from funcnet.runs.config import CONSTRUCTORS, MODEL_LOSSES, OPTIMIZERS, FullConfig, TrainConfig
 
+Say: TypeAlias = Callable[[str], None]
+"""Takes a line for the person who runs the program."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
@@ -31,7 +35,7 @@ class Setup:
     loss: training.Loss
 
 
-def prepare(config: TrainConfig, say: Callable[[str], None]) -> Setup:
+def prepare(config: TrainConfig, say: Say) -> Setup:
     """Check a configuration, load its data and make its model."""
     options.check(config)
     dataset = load(
@@ -128,23 +132,21 @@ def _spread_work(config: FullConfig, dataset: Dataset) -> None:
 
 
 def _describe_data(config: FullConfig, dataset: Dataset) -> str:
-    num_train, num_features = dataset.train.inputs.shape
-    shape = " x ".join(map(str, dataset.image_shape or (num_features,)))
+    shape = " x ".join(map(str, dataset.image_shape or dataset.train.inputs.shape[1:]))
     classes = f"{dataset.num_classes} classes"
     if config.target is not None:
         classes = f"class {dataset.class_names[config.target]} against the rest"
     return (
-        f"{config.dataset}: {num_train:,} training and {len(dataset.test.targets):,} test "
-        f"examples of {shape}, {classes}"
+        f"{config.dataset}: {len(dataset.train.targets):,} training and "
+        f"{len(dataset.test.targets):,} test examples of {shape}, {classes}"
     )
 
 
 def _describe_model(config: FullConfig, model: Model) -> str:
     count = num_params(jax.eval_shape(model.init, jax.random.key(0)))
-    layers = "".join(f" {units}" for units in config.hidden or ())
-    activation = f" {config.activation}" if config.activation else ""
+    network = filter(None, (config.model, *(config.hidden or ()), config.activation))
     rate = "" if config.sweep is not None else f" learning rate {config.learning_rate:g},"
     return (
-        f"{config.model}{layers}{activation}, {count:,} parameters; {config.loss}, "
+        f"{' '.join(map(str, network))}, {count:,} parameters; {config.loss}, "
         f"{config.optimizer},{rate} batch {config.batch_size}"
     )

@@ -28,8 +28,6 @@ from funcnet.training import EpochInfo, Progress
 Config = TypeVar("Config")
 Step = TypeVar("Step")
 
-HEADER = "epoch  train loss  test loss  test accuracy  examples/s"
-
 
 def run_program(
     config: type[Config],
@@ -165,8 +163,8 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 def _how_to_resume(stopped: Stopped) -> str:
     if stopped.folder is None:
         return f"interrupted: {stopped}; nothing is saved, as there is no --out"
-    arguments = shlex.join(["--resume", str(stopped.folder)])
-    return f"interrupted: {stopped}, and saved. Go on with: {called_as()} {arguments}"
+    folder = shlex.quote(str(stopped.folder))
+    return f"interrupted: {stopped}, and saved. Go on with: {called_as()} --resume {folder}"
 
 
 def _fail(message: str, *, code: int) -> NoReturn:
@@ -188,7 +186,7 @@ def watch_epochs(epochs: int) -> Iterator[Show]:
     """Show each epoch as a row. A terminal also shows a bar that moves."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-    print(HEADER)
+    print("epoch  train loss  test loss  test accuracy  examples/s")
     status = TextColumn("{task.fields[status]}")
     columns = (MofNCompleteColumn(), BarColumn(bar_width=None), status, TimeElapsedColumn())
     with _bar(TextColumn("epoch"), *columns, highlight=False) as bar:

@@ -1,9 +1,13 @@
 """The folder of a run: a lock, the files of the run, and the checkpoints that it goes on from.
 
-    OUT/config.json                       the options of the run
-    OUT/metrics.jsonl                     one line per whole epoch
-    OUT/checkpoints/STEP.safetensors      the newest few; each is whole or absent
+    config.json                   every option, defaults filled in
+    metrics.jsonl                 one line per whole epoch
+    checkpoints/STEP.safetensors  the newest few, to go on from
+    params.safetensors            the trained parameters, named by their path in the pytree
+    curves.png                    loss and accuracy over the epochs
+    summary.json                  how the run ended, and on what
 
+A sweep leaves the best model's parameters, and `sweep.json` in place of the metrics.
 A run is saved every ten seconds, and when it ends. A process that dies while it saves leaves the
 earlier checkpoints whole, and the next one goes on from the newest of them.
 """
@@ -15,9 +19,9 @@ import re
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +30,8 @@ from filelock import FileLock, Timeout
 from funcnet._files import write_whole
 from funcnet.base import UsageError
 from funcnet.data import Dataset
-from funcnet.runs._artifacts import as_json, as_lines
+from funcnet.runs._artifacts import as_json
+from funcnet.runs._build import Say
 from funcnet.runs.config import FullConfig, TrainConfig, as_options, check_unchanged, from_options
 from funcnet.training import Progress, checkpoint
 
@@ -36,16 +41,12 @@ EVERY = 10.0
 CHECKPOINTS = "checkpoints"
 
 FILES = (
-    "config.json", "metrics.jsonl", "params.safetensors", "curves.png", "summary.json",
-    "sweep.json",
+    "config.json", "metrics.jsonl", "params.safetensors", "curves.png", "summary.json", "sweep.json"
 )  # fmt: skip
 """The files that a run may leave in its folder, beside its checkpoints."""
 
 VERSIONS = {"jax": jax.__version__, "numpy": np.__version__}
 """The versions that decide the bits of a run."""
-
-Say = Callable[[str], None]
-"""Takes a line for the person who runs the program."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,16 +68,16 @@ def stored_config(folder: Path) -> TrainConfig:
       UsageError: its files are damaged, or an earlier funcnet wrote them.
     """
     saved = newest(folder)
-    file = folder / "config.json"
+    file = saved.path if saved else folder / "config.json"
     try:
-        options = json.loads(file.read_bytes()) if saved is None else saved.record["config"]
+        options = saved.record["config"] if saved else json.loads(file.read_bytes())
         return from_options({**options, "out": folder, "resume": folder, "quiet": False})
     except OSError as error:
         raise FileNotFoundError(
             f"resume: expected the folder of a run; {file}: {error.strerror}. Begin one with --out."
         ) from error
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{file if saved is None else saved.path}: {error}") from error
+        raise UsageError(f"{file}: {error}") from error
 
 
 def newest(folder: Path, say: Say = lambda line: None) -> Saved | None:
@@ -155,7 +156,6 @@ class RunFolder:
             self._say(f"finished: all {behind} epochs are behind; --epochs asks for more")
         else:
             self._say(f"resumed: {behind} of {epochs} epochs are behind")
-        self._last_step = progress.step
         return progress
 
     def save(self, progress: Progress, *, now: bool = False) -> None:
@@ -176,14 +176,9 @@ class RunFolder:
         (path / CHECKPOINTS).mkdir(exist_ok=True)
         add_checkpoint(path, progress, record, keep=self._config.keep)
         if self._config.sweep is None:
-            write_whole(path / "metrics.jsonl", as_lines(progress.rows))
+            lines = [as_json(row._asdict()) for row in progress.rows]
+            write_whole(path / "metrics.jsonl", b"".join(lines))
         self._last_step, self._last_time = progress.step, time.perf_counter()
-
-
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files, by name, each whole or absent."""
-    for name, content in contents.items():
-        write_whole(folder / name, content)
 
 
 def add_checkpoint(
@@ -219,7 +214,7 @@ def fingerprint(dataset: Dataset) -> int:
     value = 0
     for array in map(np.ascontiguousarray, jax.tree.leaves((dataset.train, dataset.test))):
         value = zlib.crc32(f"{array.dtype}{array.shape}".encode(), value)
-        value = zlib.crc32(cast(Any, array), value)
+        value = zlib.crc32(array.data, value)
     return value
 
 

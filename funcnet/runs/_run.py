@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
 
@@ -11,10 +11,10 @@ import jax
 
 from funcnet.base import Model, Params
 from funcnet.devices import describe_device
-from funcnet.runs._artifacts import as_curves, as_json, as_lines, as_safetensors
-from funcnet.runs._build import Setup, build, prepare
+from funcnet.runs._artifacts import as_curves, write_results
+from funcnet.runs._build import Say, Setup, build, prepare
 from funcnet.runs._divergence import check_finite
-from funcnet.runs._folder import RunFolder, run_folder, write_files
+from funcnet.runs._folder import RunFolder, run_folder
 from funcnet.runs.config import TrainConfig
 from funcnet.training import EpochInfo, Progress, Task, train_epochs
 
@@ -24,17 +24,15 @@ Show: TypeAlias = Callable[[Progress], None]
 Watch: TypeAlias = Callable[[int], contextlib.AbstractContextManager[Show]]
 """`with watch(number of epochs) as show: ...`, which shows the epochs to a person."""
 
+Stop: TypeAlias = Callable[[], bool]
+"""Returns whether to stop."""
+
 ROW = EpochInfo(*(number() for number in get_type_hints(EpochInfo).values()))
 """The form of an epoch's row: zeros."""
 
 
 class Stopped(Exception):
-    """The training was asked to stop before its end.
-
-    Attributes:
-      progress: where it stopped.
-      folder: where that is saved, if it is.
-    """
+    """The training was asked to stop: at `progress`, which `folder` holds, if there is one."""
 
     def __init__(self, progress: Progress, folder: Path | None = None) -> None:
         super().__init__(f"stopped in epoch {progress.epoch + 1}")
@@ -43,10 +41,7 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """A run that ended: its model, the trained parameters, and a row per epoch.
-
-    `summary` is the content of `summary.json`.
-    """
+    """A run that ended: a row per epoch in `history`, and the content of `summary.json`."""
 
     model: Model
     params: Params
@@ -54,19 +49,14 @@ class Result:
     summary: dict[str, Any]
 
 
-@contextlib.contextmanager
-def unseen(epochs: int) -> Iterator[Show]:
+def unseen(epochs: int) -> contextlib.AbstractContextManager[Show]:
     """Show nothing."""
     del epochs
-    yield lambda progress: None
+    return contextlib.nullcontext(lambda progress: None)
 
 
 def run(
-    config: TrainConfig,
-    *,
-    say: Callable[[str], None] = print,
-    watch: Watch = unseen,
-    stop: Callable[[], bool] = lambda: False,
+    config: TrainConfig, *, say: Say = print, watch: Watch = unseen, stop: Stop = lambda: False
 ) -> Result:
     """Train as configured, and leave the result and the checkpoints in `config.out`.
 
@@ -106,7 +96,7 @@ def train(
     progress: Progress,
     folder: RunFolder,
     watch: Watch,
-    stop: Callable[[], bool],
+    stop: Stop,
     leave: Callable[[Progress], None] = lambda whole: None,
 ) -> Progress:
     """Train the epochs that are left; `leave(the whole epochs)`, however the training ends."""
@@ -136,15 +126,11 @@ def train(
 
 def _leave(setup: Setup, compile_seconds: float, whole: Progress) -> None:
     """Write the files of the whole epochs, if there are any."""
-    out, title = setup.config.out, f"{setup.config.dataset}, {setup.config.model}"
-    if out is not None and whole.rows and whole.is_between_epochs:
-        contents = {
-            "metrics.jsonl": as_lines(whole.rows),
-            "params.safetensors": as_safetensors(whole.state.params),
-            "curves.png": as_curves(whole.rows, title=title),
-            "summary.json": as_json(_summary(setup, whole.rows, compile_seconds), indent=2),
-        }
-        write_files(out, contents)
+    config = setup.config
+    if config.out is not None and whole.rows and whole.is_between_epochs:
+        curves = as_curves(whole.rows, title=f"{config.dataset}, {config.model}")
+        summary = _summary(setup, whole.rows, compile_seconds)
+        write_results(config.out, whole.state.params, curves, summary)
 
 
 def _summary(setup: Setup, history: Sequence[EpochInfo], compile_seconds: float) -> dict[str, Any]:

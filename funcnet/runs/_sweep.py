@@ -7,20 +7,21 @@ held-out tenth. Only the chosen model sees the test examples, once.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from funcnet._files import write_whole
 from funcnet.base import Size, UsageError, one_of
 from funcnet.data import split
-from funcnet.runs._artifacts import as_json, as_safetensors, as_sweep_curves
-from funcnet.runs._build import Setup, prepare
+from funcnet.runs._artifacts import as_json, as_sweep_curves, write_results
+from funcnet.runs._build import Say, Setup, prepare
 from funcnet.runs._divergence import DivergenceError
-from funcnet.runs._folder import RunFolder, run_folder, write_files
-from funcnet.runs._run import Watch, train, unseen
+from funcnet.runs._folder import RunFolder, run_folder
+from funcnet.runs._run import Stop, Watch, train, unseen
 from funcnet.runs.config import OPTIMIZERS, TrainConfig
 from funcnet.training import evaluate, is_finite, sweep
 
@@ -28,8 +29,6 @@ VALIDATION_SHARE = 0.1  # of each class of the training examples, which is held 
 MOST_SEEDS = 100_000  # in one range; the list of a longer one could fill the memory
 SHOWN = ("learning_rate", "l2", "scale")
 """The settings of a row of the table; the models of the row differ in the seed."""
-
-HEADER = "learning rate          l2       scale  validation accuracy"
 
 
 def parse_sweep(specifications: Sequence[str]) -> dict[str, list[Any]]:
@@ -68,11 +67,7 @@ def _numbers(text: str, number: type, specification: str) -> list[Any]:
 
 
 def tune(
-    config: TrainConfig,
-    *,
-    say: Callable[[str], None] = print,
-    watch: Watch = unseen,
-    stop: Callable[[], bool] = lambda: False,
+    config: TrainConfig, *, say: Say = print, watch: Watch = unseen, stop: Stop = lambda: False
 ) -> dict[str, Any]:
     """Train every setting of `config.sweep`, show them in a table, and keep the best model.
 
@@ -120,11 +115,7 @@ def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
 
 
 def _train(
-    setup: Setup,
-    settings: sweep.Settings,
-    folder: RunFolder,
-    watch: Watch,
-    stop: Callable[[], bool],
+    setup: Setup, settings: sweep.Settings, folder: RunFolder, watch: Watch, stop: Stop
 ) -> sweep.SweepResult:
     """Train one model per setting."""
     options = setup.config
@@ -157,7 +148,8 @@ def as_table(result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]) -> I
     """
     columns, groups = _as_columns(result.settings), _groups(result)
     accuracy, num_seeds = np.asarray(result.validation_accuracy)[:, -1], groups.shape[1]
-    yield f"{HEADER}, mean ± deviation of {num_seeds} seeds" if num_seeds > 1 else HEADER
+    note = f", mean ± deviation of {num_seeds} seeds" if num_seeds > 1 else ""
+    yield f"learning rate          l2       scale  validation accuracy{note}"
     for models in groups:
         rate, l2, scale = (columns[name][models[0]] for name in SHOWN)
         outcome = _outcome(accuracy[models[finite[models]]], num_seeds)
@@ -175,10 +167,7 @@ def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
 
 
 def _keep(
-    setup: Setup,
-    result: sweep.SweepResult,
-    finite: Bool[np.ndarray, "models"],
-    say: Callable[[str], None],
+    setup: Setup, result: sweep.SweepResult, finite: Bool[np.ndarray, "models"], say: Say
 ) -> dict[str, Any]:
     """Choose the best model, test it, and leave its files; return the summary."""
     if not finite.any():
@@ -186,12 +175,11 @@ def _keep(
             f"all {len(finite)} models diverged: no validation loss is finite. "
             "Try smaller learning rates or l2 weights."
         )
-    columns, accuracy = _as_columns(result.settings), np.asarray(result.validation_accuracy)
+    config, columns = setup.config, _as_columns(result.settings)
+    accuracy = np.asarray(result.validation_accuracy)
     groups = [kept for models in _groups(result) if len(kept := models[finite[models]])]
-    best = max(
-        max(groups, key=lambda models: accuracy[models, -1].mean()),
-        key=lambda model: accuracy[model, -1],
-    )
+    group = max(groups, key=lambda models: accuracy[models, -1].mean())
+    best = max(group, key=lambda model: accuracy[model, -1])
     params = jax.tree.map(lambda leaf: leaf[best], result.params)
     test = evaluate(setup.model.apply, setup.loss, params, setup.dataset.test)
     summary = {
@@ -203,18 +191,13 @@ def _keep(
         **{name: columns[name][best] for name in (*SHOWN, "seed")},
         "models": len(accuracy),
     }
-    if setup.config.out is not None:
-        names = [name for name in SHOWN if len({*columns[name]}) > 1] or SHOWN[:1]
-        curves = {_words(names, columns, models[0]): accuracy[models] for models in groups}
-        title = f"{setup.config.dataset}, {setup.config.model}"
+    if config.out is not None:
         rows = {name: getattr(result, name).tolist() for name in sweep.SweepRow._fields}
-        contents = {
-            "sweep.json": as_json({**columns, **rows}),
-            "params.safetensors": as_safetensors(params),
-            "curves.png": as_sweep_curves(curves, title=title),
-            "summary.json": as_json(summary, indent=2),
-        }
-        write_files(setup.config.out, contents)
+        write_whole(config.out / "sweep.json", as_json({**columns, **rows}))
+        names = [name for name in SHOWN if len({*columns[name]}) > 1] or SHOWN[:1]
+        shown = {_words(names, columns, models[0]): accuracy[models] for models in groups}
+        curves = as_sweep_curves(shown, title=f"{config.dataset}, {config.model}")
+        write_results(config.out, params, curves, summary)
     say(f"best: {_words(SHOWN, columns, best)}, seed {summary['seed']}")
     return summary
 

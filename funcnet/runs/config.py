@@ -30,8 +30,10 @@ OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
     "adam": optax.adam,
 }
 LEARNING_RATES = {"sgd": 0.3, "momentum": 0.05, "adam": 0.002}
+RATES = ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())
 
 SMALL = 10_000  # training examples: with fewer, a default batch is smaller and epochs are more
+FEW = f"below {SMALL:,} training examples"
 MOST = 2**30  # the largest count that an option takes: XLA ends the process above 2^62 bytes
 
 CHOICES: dict[str, Collection[str]] = {
@@ -90,19 +92,11 @@ class TrainConfig:
     """Gradient descent: plain, with momentum 0.9, or Adam."""
     gradients: Annotated[str, _choice("gradients")] = "jax"
     """How gradients are computed: by jax.grad, or by the chain rule by hand."""
-    learning_rate: Annotated[
-        float | None,
-        _option("RATE", ", ".join(f"{rate} for {name}" for name, rate in LEARNING_RATES.items())),
-    ] = None
+    learning_rate: Annotated[float | None, _option("RATE", RATES)] = None
     """The step size."""
-    batch_size: Annotated[
-        int | None, _option("EXAMPLES", f"128, or 32 below {SMALL:,} training examples")
-    ] = None
+    batch_size: Annotated[int | None, _option("EXAMPLES", f"128, or 32 {FEW}")] = None
     """Training examples per step."""
-    epochs: Annotated[
-        int | None,
-        _option("COUNT", f"10, for mlp 20, or 30 below {SMALL:,} training examples"),
-    ] = None
+    epochs: Annotated[int | None, _option("COUNT", f"10, for mlp 20, or 30 {FEW}")] = None
     """Passes over the training examples."""
     seed: int = 0
     """The seed of the first parameters and of the order of the examples. On a CPU, the same seed

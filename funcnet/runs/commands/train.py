@@ -1,16 +1,12 @@
 """The command `train`: one model, or with `--sweep` many at once."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 from funcnet.runs._console import run_program, stoppable, watch_epochs, watch_sweep
 from funcnet.runs._folder import stored_config
 from funcnet.runs._run import run, unseen
 from funcnet.runs._sweep import tune
 from funcnet.runs.config import TrainConfig
-
-Config = TypeVar("Config", bound=TrainConfig)
 
 
 def command(options: type[TrainConfig] = TrainConfig) -> None:
@@ -19,23 +15,21 @@ def command(options: type[TrainConfig] = TrainConfig) -> None:
 
 
 def main(config: TrainConfig) -> None:
-    """Train, and print the result last."""
+    """Train one model, or one per setting of a sweep, and print the result last."""
+    is_sweep = config.sweep is not None
+    say, watch = print, watch_sweep if is_sweep else watch_epochs
+    if config.quiet:
+        say, watch = (lambda line: None), unseen
     with stoppable() as stop:
-        summary = train(config, stop)
+        if is_sweep:
+            summary = tune(config, say=say, watch=watch, stop=stop)
+        else:
+            summary = run(config, say=say, watch=watch, stop=stop).summary
     correct, examples = summary["test_correct"], summary["test_examples"]
     print(f"test accuracy: {summary['test_accuracy']:.4f} ({correct} of {examples})")
 
 
-def train(config: TrainConfig, stop: Callable[[], bool]) -> dict[str, Any]:
-    """Train one model, or one per setting of a sweep; return the summary."""
-    say = (lambda line: None) if config.quiet else print
-    if config.sweep is None:
-        watch = unseen if config.quiet else watch_epochs
-        return run(config, say=say, watch=watch, stop=stop).summary
-    return tune(config, say=say, watch=unseen if config.quiet else watch_sweep, stop=stop)
-
-
-def stored(given: Config) -> Config | None:
+def stored(given: TrainConfig) -> TrainConfig | None:
     """Return the options of the run to go on with, if there is one."""
     if given.resume is None:
         return None
