@@ -109,7 +109,7 @@ def test_an_optimiser_that_overflows_is_named(data):
 )
 def test_a_divergence_that_single_steps_do_not_repeat(data, options, message, monkeypatch):
     """They round differently; the losses and the state of the compiled epoch say what they can."""
-    monkeypatch.setattr("funcnet.runs._divergence._replay", lambda *arguments: None)
+    monkeypatch.setattr("funcnet.runs._divergence._replay", lambda *arguments: ())
     name = data / options.get("dataset", "bad.npz")
     step, _ = poisoned_step()
     with pytest.raises(DivergenceError, match=message.format(step=step + 1)) as error:
