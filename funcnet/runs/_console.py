@@ -172,39 +172,36 @@ def _fail(message: str, *, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _bar(*columns: Any, **options: Any) -> Any:
+def _bar(*, stderr: bool = False) -> Any:
     """Return a bar of rich that moves on a terminal, and shows nothing elsewhere."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    console = Console(**options)
-    return Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+    console = Console(stderr=stderr, highlight=False)
+    return Bar(console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextlib.contextmanager
 def watch_epochs(epochs: int) -> Iterator[Show]:
     """Show each epoch as a row. A terminal also shows a bar that moves."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
     print("epoch  train loss  test loss  test accuracy  examples/s")
-    status = TextColumn("{task.fields[status]}")
-    columns = (MofNCompleteColumn(), BarColumn(bar_width=None), status, TimeElapsedColumn())
-    with _bar(TextColumn("epoch"), *columns, highlight=False) as bar:
-        task = bar.add_task("", total=epochs, status="compiled")
+    with _bar() as bar:
+        task = bar.add_task("epochs", total=epochs)
 
         def show(progress: Progress) -> None:
-            info: EpochInfo = progress.rows[-1]
-            count, speed = info.skipped_steps, info.examples_per_second
-            skipped = f"  {count} steps skipped, as they were not finite" if count else ""
-            print(
-                f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
-                f"{info.test_accuracy:13.4f}  {speed:10,.0f}{skipped}",
-                flush=True,
-            )
-            status = f"loss {info.train_loss:.4f}, {speed:,.0f} examples/s"
-            bar.update(task, completed=info.epoch, status=status)
+            print(_as_row(progress.rows[-1]), flush=True)
+            bar.update(task, completed=progress.epoch)
 
         yield show
+
+
+def _as_row(info: EpochInfo) -> str:
+    count = info.skipped_steps
+    skipped = f"  {count} steps skipped, as they were not finite" if count else ""
+    return (
+        f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
+        f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}{skipped}"
+    )
 
 
 @contextlib.contextmanager

@@ -84,11 +84,10 @@ def _centred(image: GreyImage, *, side: int, box: int, middle: float | int) -> P
     """Scale the digit to fit a box, and move its centre of mass near `middle`."""
     from PIL import Image
 
-    rows, columns = (np.flatnonzero((image > INK).any(axis)) for axis in (1, 0))
-    digit = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
-    scale = box / max(digit.shape)
-    height, width = (max(1, round(length * scale)) for length in digit.shape)
-    resized = Image.fromarray(digit).resize((width, height), Image.Resampling.LANCZOS)
+    ink = Image.fromarray(image > INK).getbbox()
+    digit = Image.fromarray(image.astype(np.float32)).crop(ink)
+    width, height = (max(1, round(length * box / max(digit.size))) for length in digit.size)
+    resized = digit.resize((width, height), Image.Resampling.LANCZOS)
     scaled = np.clip(np.asarray(resized), 0, 1)
     top, left = (
         np.clip(round(middle - mass @ np.arange(len(mass)) / mass.sum()), 0, side - len(mass))
