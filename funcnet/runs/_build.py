@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import jax
@@ -45,26 +45,29 @@ def prepare(config: TrainConfig, say: Say) -> Setup:
         label_column=config.label_column,
     )
     config = options.with_defaults(config, dataset)
-    _spread_work(config, dataset)
+    sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
+    if config.sweep is not None:
+        use_every_core()
+    else:
+        suit_threads(config.batch_size * max(m * n for m, n in itertools.pairwise(sizes)))
     device = select_device(config.device)
     say(f"device  {describe_device(device)}")
     if config.target is not None:
         train, test = (_one_class(part, config.target) for part in (dataset.train, dataset.test))
         dataset = dataclasses.replace(dataset, train=train, test=test)
-    model = build_model(config, dataset.train.inputs.shape[1], dataset.num_classes)
+    model = build_model(config, sizes)
     loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
     say(f"data    {_describe_data(config, dataset)}")
     say(f"model   {_describe_model(config, model)}")
     return Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
 
 
-def build_model(config: TrainConfig, num_features: int, num_classes: int) -> Model:
-    """Return the model of a configuration with its defaults filled in."""
+def build_model(config: TrainConfig, sizes: Sequence[int]) -> Model:
+    """Return a model whose layers have these sizes, from the features to the classes."""
     if config.model == "logistic":
-        return models.logistic_regression(num_features)
+        return models.logistic_regression(sizes[0])
     if config.model == "softmax":
-        return models.softmax_regression(num_features, num_classes)
-    sizes = [num_features, *(config.hidden or ()), num_classes]
+        return models.softmax_regression(sizes[0], sizes[-1])
     return models.mlp(sizes, activation=config.activation or "relu", pieces=config.pieces or 2)
 
 
@@ -120,15 +123,6 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
         segment=segment,
     )
     return task, begun, compile_seconds
-
-
-def _spread_work(config: FullConfig, dataset: Dataset) -> None:
-    """Decide how the work is spread over a CPU's cores, before JAX is used."""
-    if config.sweep is not None:
-        use_every_core()
-    else:
-        sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
-        suit_threads(config.batch_size * max(m * n for m, n in itertools.pairwise(sizes)))
 
 
 def _describe_data(config: FullConfig, dataset: Dataset) -> str:

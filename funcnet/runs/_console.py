@@ -54,18 +54,16 @@ def run_program(
         stored = default(given)
         _ = main(given if stored is None else tyro.cli(config, prog=called_as(), default=stored))
         _ = sys.stdout.flush()
-    except UsageError as error:
-        _fail(as_option(str(error), config), code=2)
     except BrokenPipeError:  # the reader of a pipe has left
         _ = os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         _fail("interrupted", code=130)
-    except (OSError, ImportError, DivergenceError) as error:
+    except (UsageError, OSError, ImportError, DivergenceError) as error:
         is_ours = isinstance(error, ImportError) and (error.name or "").startswith("funcnet")
         if is_ours or not str(error):
             raise
-        _fail(as_option(str(error), config), code=1)
+        _fail(as_option(str(error), config), code=2 if isinstance(error, UsageError) else 1)
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in reason:

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
 from funcnet import training
-from funcnet.base import named_leaves
+from funcnet.base import Examples, named_leaves
 from funcnet.runs._build import Setup, build_step
 
 
@@ -39,11 +38,12 @@ def _replay(setup: Setup, progress: training.Progress, steps: int) -> Iterator[s
     step = build_step(setup)
     for index in range(steps):
         start = config.batch_size * (len(progress.losses) + index)
-        batch = order[start : start + config.batch_size]
-        after, info = step(state, jax.tree.map(lambda a, batch=batch: a[batch], examples))
+        indices = order[start : start + config.batch_size]
+        batch = training.shuffled(examples, indices)
+        after, info = step(state, batch)
         if not training.is_finite_step(info.loss, after):
             yield _headline(progress, index, float(info.loss), after)
-            yield f"batch: the examples {', '.join(map(str, batch))}"
+            yield f"batch: the examples {', '.join(map(str, indices))}"
             yield "{} after it: {}".format(*_spoilt(after))
             yield f"first operation: {_first_operation(setup, state, batch)}"
             return
@@ -73,13 +73,12 @@ def _spoilt(state: training.TrainState) -> tuple[str, str]:
     return "parameters", "all finite"
 
 
-def _first_operation(setup: Setup, state: training.TrainState, batch: np.ndarray) -> str:
+def _first_operation(setup: Setup, state: training.TrainState, batch: Examples) -> str:
     """Return the first operation of a step that is not finite, and its line."""
     from funcnet import graph
 
-    x, y = (leaf[batch] for leaf in setup.dataset.train)
     cost = training.mean_loss(setup.model.apply, setup.loss)
-    born = graph.trace(cost)(state.params, x, y).first_nonfinite()
+    born = graph.trace(cost)(state.params, *batch).first_nonfinite()
     if born is None:
         return "the update; the loss and its gradient are finite"
     what = "value" if born.phase == "forward" else "derivative"

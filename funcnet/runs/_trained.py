@@ -40,7 +40,7 @@ def load_model(path: PathLike) -> tuple[Model, Params]:
     config, file = load_config(path), Path(path) / "params.safetensors"
     try:
         arrays = load(_read(file))
-        model = build_model(config, *_sizes(config, arrays))
+        model = build_model(config, _sizes(config, arrays))
         return model, _params(model, arrays)
     except (SafetensorError, UsageError) as error:
         reason = "" if isinstance(error, UsageError) else "this is no safetensors file: "
@@ -70,12 +70,12 @@ def _read(file: Path) -> bytes:
         ) from error
 
 
-def _sizes(config: TrainConfig, arrays: dict[str, np.ndarray]) -> tuple[int, int]:
-    """Return how many features the first layer has, and how many classes the last."""
-    depth = len(config.hidden or ())
-    first, last = ("0.weight", f"{depth}.bias") if depth else ("weight", "bias")
+def _sizes(config: TrainConfig, arrays: dict[str, np.ndarray]) -> list[int]:
+    """Return the sizes of the layers; the parameters tell the first and the last."""
+    hidden = config.hidden or ()
+    first, last = ("0.weight", f"{len(hidden)}.bias") if hidden else ("weight", "bias")
     try:
-        return arrays[first].shape[-1], arrays[last].shape[-1]
+        return [arrays[first].shape[-1], *hidden, arrays[last].shape[-1]]
     except (KeyError, IndexError) as error:
         raise UsageError(f"{first} or {last} is not there") from error
 
