@@ -96,8 +96,7 @@ def check_out(out: Path | None, suffixes: Collection[str]) -> None:
     if out is None:
         return
     if out.suffix not in suffixes:
-        expected = ", ".join(suffixes)
-        raise UsageError(f"out: expected a name ending in {expected}; got {str(out)!r}.")
+        raise UsageError(f"out: expected a name ending in {', '.join(suffixes)}; got {str(out)!r}.")
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"out: expected a file in a folder that exists; got {str(out)!r}.")
 
@@ -170,7 +169,7 @@ def _fail(message: str, *, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _bar(*, stderr: bool = False) -> Any:
+def _bar(*, stderr: bool) -> Any:
     """Return a bar of rich that moves on a terminal, and shows nothing elsewhere."""
     from rich.console import Console
     from rich.progress import Progress as Bar
@@ -183,12 +182,11 @@ def _bar(*, stderr: bool = False) -> Any:
 def watch_epochs(epochs: int) -> Iterator[Show]:
     """Show each epoch as a row. A terminal also shows a bar that moves."""
     print("epoch  train loss  test loss  test accuracy  examples/s")
-    with _bar() as bar:
-        task = bar.add_task("epochs", total=epochs)
+    with watch_sweep(epochs, stderr=False) as move:
 
         def show(progress: Progress) -> None:
             print(_as_row(progress.rows[-1]), flush=True)
-            bar.update(task, completed=progress.epoch)
+            move(progress)
 
         yield show
 
@@ -203,9 +201,9 @@ def _as_row(info: EpochInfo) -> str:
 
 
 @contextlib.contextmanager
-def watch_sweep(epochs: int) -> Iterator[Show]:
-    """Show how many epochs of a sweep are whole, by a bar that moves, on a terminal."""
-    with _bar(stderr=True) as bar:
+def watch_sweep(epochs: int, *, stderr: bool = True) -> Iterator[Show]:
+    """Show how many epochs are whole, by a bar that moves, on a terminal."""
+    with _bar(stderr=stderr) as bar:
         task = bar.add_task("epochs", total=epochs)
         yield lambda progress: bar.update(task, completed=progress.epoch)
 
