@@ -238,17 +238,15 @@ def without_stop_gradient(jaxpr: jex.ClosedJaxpr) -> jex.ClosedJaxpr | None:
 
 def _visible(value: Any) -> Any:
     """Return a parameter of an equation with copies in place of `stop_gradient`s."""
-    if isinstance(value, jex.ClosedJaxpr):
-        return value.replace(jaxpr=_visible(value.jaxpr))
-    if not isinstance(value, jex.Jaxpr):
-        return value
-    equations = [
-        equation.replace(primitive=primitives.copy_p, params={})
-        if equation.primitive is primitives.stop_gradient_p
-        else map_parameters(_visible, equation)
-        for equation in value.eqns
-    ]
-    return value.replace(eqns=equations)
+    if isinstance(value, jex.Jaxpr):  # in some versions of JAX a closed jaxpr is one as well
+        equations = [
+            equation.replace(primitive=primitives.copy_p, params={})
+            if equation.primitive is primitives.stop_gradient_p
+            else map_parameters(_visible, equation)
+            for equation in value.eqns
+        ]
+        return value.replace(eqns=equations)
+    return value.map_jaxpr(_visible) if isinstance(value, jex.ClosedJaxpr) else value
 
 
 def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
