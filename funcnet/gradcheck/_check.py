@@ -144,13 +144,13 @@ def _first_order(
             v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
             if forward := forward_mode(at, phi, v):
                 reports = [
-                    compare_forward(problem, each.leaf, report, claims.jax, v, forward)
+                    compare_forward(problem, each.leaf, report, claims.first, v, forward)
                     for each, report in zip(measured, reports, strict=True)
                 ]
-        moved = rounding_shift(at, phi, claims.jax, rng)
+        moved = rounding_shift(at, phi, claims.first, rng)
     own = own_gradients(function, hand, at, onto, phi)
     found = (
-        compare_own(problem, each.leaf, report, claims.jax, own, moved)
+        compare_own(problem, each.leaf, report, claims, own, moved)
         for each, report in zip(measured, reports, strict=True)
     )
     leaves = tuple(next(found) if leaf.size else skipped(leaf) for leaf in at.leaves)
@@ -170,10 +170,10 @@ def _without_numbers(at: Point) -> GradientReport:
 def _measured(problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Generator) -> Measured:
     """Return the slopes of the elements to check, and which of them a `stop_gradient` hides."""
     indices, checked = chosen(problem, leaf, claims.visible, rng)
-    slopes = element_slopes(problem, leaf, indices, claims.jax)
+    slopes = element_slopes(problem, leaf, indices, claims.first)
     wrong, visibly_wrong = (
         verdicts_on(problem, gradient[indices], slopes) == "wrong"
-        for gradient in (claims.jax, claims.visible)
+        for gradient in (claims.first, claims.visible)
     )
     hidden = wrong & ~visibly_wrong
     return Measured(leaf=leaf, indices=indices, slopes=slopes, hidden=hidden, checked=checked)

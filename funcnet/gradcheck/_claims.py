@@ -20,7 +20,7 @@ from funcnet.gradcheck._precision import (
 from funcnet.gradcheck._vector import Cotangents, Point, Vector, arguments, as_vector, project
 
 Gradients: TypeAlias = Mapping[str, Vector]
-"""The gradients, named "jax.grad" and "hand"."""
+"""Gradients by their names, "jax.grad" and "hand"."""
 
 Forward: TypeAlias = Callable[[int, int], float]
 """`(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`."""
@@ -30,25 +30,26 @@ Forward: TypeAlias = Callable[[int, int], float]
 class Claims:
     """The gradients of φ at the point, in float64."""
 
-    jax: Vector  # by hand where JAX has no derivative
-    hand: Vector | None
-    visible: Vector  # with every `stop_gradient` taken out
+    gradients: Gradients  # "jax.grad" before "hand"; one of them may be missing
+    visible: Vector  # the first, with every `stop_gradient` taken out
 
     @property
-    def gradients(self) -> Gradients:
-        """The gradients by name."""
-        return {"jax.grad": self.jax} | ({} if self.hand is None else {"hand": self.hand})
+    def first(self) -> Vector:
+        """The gradient by `jax.grad`; by hand where JAX has no derivative."""
+        return next(iter(self.gradients.values()))
 
 
 def claims_at(at: Point, phi: Phi, hand: Callable | None) -> Claims:
     """Evaluate the gradients that are to be checked."""
-    by_hand = None if hand is None else _by_hand(hand, at, phi)
-    by_jax = by_hand if phi.gradient is None else _flat(phi.gradient(at.arrays()))
-    if by_jax is None:
+    if phi.gradient is None and hand is None:
         raise UsageError(
             "function: expected one that jax.grad can differentiate, or hand= to be checked."
         )
-    return Claims(jax=by_jax, hand=by_hand, visible=_visible(at, phi, by_jax))
+    by_hand = {} if hand is None else {"hand": _by_hand(hand, at, phi)}
+    if phi.gradient is None:
+        return Claims(gradients=by_hand, visible=by_hand["hand"])
+    by_jax = _flat(phi.gradient(at.arrays()))
+    return Claims(gradients={"jax.grad": by_jax} | by_hand, visible=_visible(at, phi, by_jax))
 
 
 def _flat(arrays: Sequence[Any]) -> Vector:
@@ -82,9 +83,7 @@ def _hand_vector(at: Point, gradient: Any) -> Vector:
 
 def _visible(at: Point, phi: Phi, by_jax: Vector) -> Vector:
     """Return the gradient with every `stop_gradient` taken out."""
-    if phi.gradient is None or phi.jaxpr is None:
-        return by_jax
-    shown = without_stop_gradient(phi.jaxpr)
+    shown = None if phi.jaxpr is None else without_stop_gradient(phi.jaxpr)
     if shown is None:
         return by_jax
     try:

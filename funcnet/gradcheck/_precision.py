@@ -32,8 +32,10 @@ class Refused(Exception):
 NO_RULE = (TypeError, ValueError, NotImplementedError, Refused)
 """The errors of a function that has no derivative, or no batched form.
 
-A TypeError: forward mode through a `custom_vjp`. A ValueError: reverse mode through a while loop,
-or a callback. A NotImplementedError: a primitive without a rule.
+JAX has no exception of its own for this, so the types are broad. A TypeError: forward mode through
+a `custom_vjp`, or a `custom_linear_solve` that cannot be transposed. A ValueError: reverse mode
+through a while loop, or a callback. A NotImplementedError: a primitive without a rule. φ itself has
+been evaluated before, so what is caught comes from its derivative.
 """
 
 

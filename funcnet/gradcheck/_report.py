@@ -14,7 +14,7 @@ class Finding:
       path: its leaf.
       index: its index in the leaf.
       part: ".real" or ".imag" of a complex element.
-      jax: its gradient by `jax.grad`.
+      jax: its gradient by `jax.grad`; NaN where JAX has none.
       hand: its gradient by hand, or None.
       numerical: its numerical slope.
       bar: the error bar of the numerical slope.

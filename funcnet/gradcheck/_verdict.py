@@ -91,12 +91,13 @@ def skipped(leaf: Leaf) -> LeafReport:
 def leaf_report(problem: Problem, measured: Measured, claims: Claims) -> LeafReport:
     """Return the verdict on a leaf: on the elements checked; by hand beside `jax.grad` on all."""
     gradients = claims.gradients
-    codes = verdicts_on(problem, claims.jax[measured.indices], measured.slopes)
+    first, *others = gradients
+    codes = verdicts_on(problem, claims.first[measured.indices], measured.slopes)
     codes = np.where(measured.hidden, "match", codes)
-    report = _report(problem, measured, codes, "jax.grad", gradients)
-    if claims.hand is None or claims.hand is claims.jax or report.verdict in REFUSED:
+    report = _report(problem, measured, codes, first, gradients)
+    if not others or report.verdict in REFUSED:
         return report
-    hand, jax_here = claims.hand, claims.jax[measured.leaf.span]
+    hand, jax_here = gradients["hand"], claims.first[measured.leaf.span]
     gap = abs(hand[measured.leaf.span] - jax_here)
     largest = np.max(abs(jax_here))
     off = ~(gap <= _tolerance(problem, np.maximum(abs(jax_here), 1e-6 * largest)))
@@ -239,11 +240,12 @@ def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
 
 
 def compare_own(
-    problem: Problem, leaf: Leaf, report: LeafReport, claimed: Vector, own: Gradients, moved: Vector
+    problem: Problem, leaf: Leaf, report: LeafReport, claims: Claims, own: Gradients, moved: Vector
 ) -> LeafReport:
     """Compare the gradients in the leaf's own dtype; `moved` is the share of rounded arguments."""
     if report.verdict in REFUSED:
         return report
+    claimed = claims.first
     largest = np.max(abs(claimed[leaf.span]))
     epsilon = max(leaf.epsilon, problem.phi.epsilon)
     lost = problem.lost(leaf) * epsilon / problem.phi.epsilon
@@ -254,7 +256,7 @@ def compare_own(
         bad = np.flatnonzero(~(gap <= rounding + lost))
         if bad.size:
             index = leaf.start + bad[0]
-            there = {"jax.grad": claimed, **own}
+            there = {**claims.gradients, **own}
             return dataclasses.replace(
                 report,
                 verdict="wrong" if np.isfinite(gradient[index]) else "nonfinite",

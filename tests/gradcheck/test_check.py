@@ -103,6 +103,15 @@ def test_what_jax_cannot_trace_is_checked_all_the_same(kind):
     assert wrong.leaves[0].looks_like == "a constant factor, 2"
 
 
+@pytest.mark.parametrize("kind", ["a callback", "no rule"])
+def test_a_gradient_by_hand_stands_alone_where_jax_has_no_derivative(kind):
+    function, gradient = UNTRACEABLE[kind]
+    x = jnp.array([0.3, -1.2, 2.0])
+    worst = fn.check_gradients(function, x, hand=lambda x: 2 * gradient(x)).worst
+    assert (worst.disagrees, np.isnan(worst.jax)) == ("hand", True)
+    assert worst.hand == pytest.approx(2 * worst.numerical)
+
+
 def test_a_gradient_by_hand_may_know_one_dtype_alone():
     twos = jnp.full(3, 2, jnp.float32)
     x = jnp.array([0.3, -1.2, 2.0])
