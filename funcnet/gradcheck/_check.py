@@ -5,27 +5,19 @@ a wrong element is found by bisection.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._claims import Claims, claims_at, forward_mode, own_gradients, rounding_shift
+from funcnet.gradcheck._claims import Claims, claims_at, own_gradients
 from funcnet.gradcheck._precision import own_precision, phi_at, wide_arguments
 from funcnet.gradcheck._report import GradientReport
 from funcnet.gradcheck._slopes import Measured, Problem, chosen, element_slopes, problem_at
-from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, project
-from funcnet.gradcheck._verdict import (
-    compare_forward,
-    compare_own,
-    leaf_report,
-    named_swap,
-    overall,
-    skipped,
-    verdicts_on,
-)
+from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, projected
+from funcnet.gradcheck._verdict import leaf_report, overall, skipped, verdicts_on
 
 
 def check_gradients(
@@ -131,30 +123,13 @@ def _first_order(
     if hand is not None and not is_real_scalar(outputs):
         raise UsageError("hand: expected a function with one real number as output to check it by.")
     phi = phi_at(function, at, onto)
+    own = own_gradients(projected(function, onto), hand, at, phi)
     with wide_arguments(phi.double):
         problem = problem_at(at, phi, rtol, atol, rng)
-        claims = claims_at(at, phi, hand)
-        measured = [_measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size]
-        reports = [leaf_report(problem, each, claims) for each in measured]
-        reports = [
-            named_swap(each, report, measured, claims)
-            for each, report in zip(measured, reports, strict=True)
-        ]
-        if phi.gradient is not None:
-            v = rng.uniform(0.5, 1.5, len(at.vector)) * rng.choice([-1.0, 1.0], len(at.vector))
-            if forward := forward_mode(at, phi, v):
-                reports = [
-                    compare_forward(problem, each.leaf, report, claims.first, v, forward)
-                    for each, report in zip(measured, reports, strict=True)
-                ]
-        moved = rounding_shift(at, phi, claims.first, rng)
-    own = own_gradients(function, hand, at, onto, phi)
-    found = (
-        compare_own(problem, each.leaf, report, claims, own, moved)
-        for each, report in zip(measured, reports, strict=True)
-    )
-    leaves = tuple(next(found) if leaf.size else skipped(leaf) for leaf in at.leaves)
-    remarks = _remarks(problem, measured)
+        claims = claims_at(at, phi, hand, own, rng)
+        measured = {leaf: _measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size}
+        leaves = tuple(leaf_report(problem, leaf, measured, claims) for leaf in at.leaves)
+    remarks = _remarks(problem, measured.values())
     return GradientReport(verdict=overall(leaves), leaves=leaves, remarks=remarks)
 
 
@@ -169,8 +144,8 @@ def _without_numbers(at: Point) -> GradientReport:
 
 def _measured(problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Generator) -> Measured:
     """Return the slopes of the elements to check, and which of them a `stop_gradient` hides."""
-    indices, checked = chosen(problem, leaf, claims.visible, rng)
-    slopes = element_slopes(problem, leaf, indices, claims.first)
+    indices, checked = chosen(problem, leaf, claims, rng)
+    slopes = element_slopes(problem, leaf, indices, claims.gradients)
     wrong, visibly_wrong = (
         verdicts_on(problem, gradient[indices], slopes) == "wrong"
         for gradient in (claims.first, claims.visible)
@@ -179,14 +154,15 @@ def _measured(problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Gener
     return Measured(leaf=leaf, indices=indices, slopes=slopes, hidden=hidden, checked=checked)
 
 
-def _remarks(problem: Problem, measured: list[Measured]) -> tuple[str, ...]:
-    remarks = []
+def _remarks(problem: Problem, measured: Iterable[Measured]) -> tuple[str, ...]:
     hidden = ", ".join(each.leaf.path for each in measured if each.hidden.any())
-    if hidden:
-        remarks.append(f"this function hides part of its derivative at {hidden}: stop_gradient")
-    if problem.phi.gradient is None:
-        remarks.append("jax.grad cannot differentiate this function: by hand and numerical only")
-    return tuple(remarks)
+    remarks = {
+        f"this function hides part of its derivative at {hidden}: stop_gradient": hidden,
+        "jax.grad cannot differentiate this function: by hand and numerical only": (
+            problem.phi.gradient is None
+        ),
+    }
+    return tuple(remark for remark, holds in remarks.items() if holds)
 
 
 def _slope_function(
@@ -196,6 +172,6 @@ def _slope_function(
     rng = np.random.default_rng(seed)
     with own_precision():
         onto = cotangents(function(*args), rng)
-        gradient = jax.grad(lambda *args: project(function(*args), onto), argnums, allow_int=True)
+        gradient = jax.grad(projected(function, onto), argnums, allow_int=True)
         onto_gradient = cotangents(gradient(*args), rng)
-    return lambda *args: project(gradient(*args), onto_gradient)
+    return projected(gradient, onto_gradient)

@@ -9,47 +9,60 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._precision import (
-    NO_RULE,
-    Phi,
-    as_function,
-    compiled,
-    own_precision,
-    without_stop_gradient,
-)
-from funcnet.gradcheck._vector import Cotangents, Point, Vector, arguments, as_vector, project
+from funcnet.gradcheck._precision import Phi, attempt, compiled, own_precision, visible_gradient
+from funcnet.gradcheck._vector import Leaf, Point, Vector, arguments, as_vector, random_numbers
 
 Gradients: TypeAlias = Mapping[str, Vector]
 """Gradients by their names, "jax.grad" and "hand"."""
 
-Forward: TypeAlias = Callable[[int, int], float]
-"""`(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claims:
-    """The gradients of φ at the point, in float64."""
+    """The gradients of φ at the point."""
 
-    gradients: Gradients  # "jax.grad" before "hand"; one of them may be missing
+    gradients: Gradients  # in float64; "jax.grad" before "hand"; one of them may be missing
     visible: Vector  # the first, with every `stop_gradient` taken out
+    v: Vector  # a random direction
+    forward: Callable[[int, int], float] | None
+    """`(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`; None without a rule."""
+    own: Gradients  # in the dtypes of the arguments
+    moved: Vector  # the first's change when the point is rounded to the dtypes of its leaves
 
     @property
     def first(self) -> Vector:
         """The gradient by `jax.grad`; by hand where JAX has no derivative."""
         return next(iter(self.gradients.values()))
 
+    def apart(self, name: str, leaf: Leaf) -> Vector:
+        """Return how far a gradient is from the first, for each number of a leaf."""
+        with np.errstate(invalid="ignore"):  # NaN between two infinite numbers
+            return abs(self.gradients[name] - self.first)[leaf.span]
 
-def claims_at(at: Point, phi: Phi, hand: Callable | None) -> Claims:
+
+def claims_at(
+    at: Point, phi: Phi, hand: Callable | None, own: Gradients, rng: np.random.Generator
+) -> Claims:
     """Evaluate the gradients that are to be checked."""
     if phi.gradient is None and hand is None:
         raise UsageError(
             "function: expected one that jax.grad can differentiate, or hand= to be checked."
         )
-    by_hand = {} if hand is None else {"hand": _by_hand(hand, at, phi)}
-    if phi.gradient is None:
-        return Claims(gradients=by_hand, visible=by_hand["hand"])
-    by_jax = _flat(phi.gradient(at.arrays()))
-    return Claims(gradients={"jax.grad": by_jax} | by_hand, visible=_visible(at, phi, by_jax))
+    gradients = {}
+    if phi.gradient is not None:
+        gradients["jax.grad"] = _flat(phi.gradient(at.arrays()))
+    if hand is not None:
+        gradients["hand"] = _by_hand(hand, at, phi)
+    first = next(iter(gradients.values()))
+    visible = visible_gradient(phi, at.arrays())
+    v = random_numbers(rng, at.vector.shape)
+    return Claims(
+        gradients=gradients,
+        visible=first if visible is None else _flat(visible),
+        v=v,
+        forward=None if phi.gradient is None else _forward_mode(at, phi, v),
+        own=own,
+        moved=_moved(at, phi, first, rng),
+    )
 
 
 def _flat(arrays: Sequence[Any]) -> Vector:
@@ -81,20 +94,7 @@ def _hand_vector(at: Point, gradient: Any) -> Vector:
     return as_vector(at, values)
 
 
-def _visible(at: Point, phi: Phi, by_jax: Vector) -> Vector:
-    """Return the gradient with every `stop_gradient` taken out."""
-    shown = None if phi.jaxpr is None else without_stop_gradient(phi.jaxpr)
-    if shown is None:
-        return by_jax
-    try:
-        return _flat(jax.grad(as_function(shown))(at.arrays()))
-    except NO_RULE:  # for what is hidden
-        return by_jax
-
-
-def forward_mode(at: Point, phi: Phi, v: Vector) -> Forward | None:
-    """Return forward mode along v; None where JAX has none, as through a `custom_vjp`."""
-
+def _forward_mode(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float] | None:
     def slope(v: Any, low: Any, high: Any) -> Any:
         indices = jnp.arange(len(v))
         v = jnp.where((low <= indices) & (indices < high), v, 0.0)
@@ -102,44 +102,31 @@ def forward_mode(at: Point, phi: Phi, v: Vector) -> Forward | None:
         return jax.jvp(phi.function, (at.arrays(),), (tangents,))[1]
 
     direction = jnp.asarray(v, jnp.float64)
-    try:
-        slope, _ = compiled(slope, direction, 0, len(v))
-    except NO_RULE:
-        return None
-    return lambda low, high: float(slope(direction, low, high))
+    found = attempt(compiled, slope, direction, 0, len(v))
+    return found and (lambda low, high: float(found[0](direction, low, high)))
 
 
-def rounding_shift(at: Point, phi: Phi, claimed: Vector, rng: np.random.Generator) -> Vector:
-    """Return the change of φ's gradient when the point is rounded to the dtypes of its leaves."""
+def _moved(at: Point, phi: Phi, first: Vector, rng: np.random.Generator) -> Vector:
     if phi.gradient is None:
-        return np.zeros_like(at.vector)
+        return np.zeros_like(first)
     epsilon = np.concatenate([np.full(leaf.size, leaf.epsilon) for leaf in at.leaves])
     signs = rng.choice([-1.0, 1.0], [2, len(epsilon)])
     there = [_flat(phi.gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
     with np.errstate(invalid="ignore"):
-        return np.max(abs(np.array(there) - claimed), axis=0)
+        return np.max(abs(np.array(there) - first), axis=0)
 
 
-def own_gradients(
-    function: Callable, hand: Callable | None, at: Point, onto: Cotangents, phi: Phi
-) -> Gradients:
+def own_gradients(function: Callable, hand: Callable | None, at: Point, phi: Phi) -> Gradients:
     """Return the gradients as the caller gets them, in the dtypes of the arguments."""
     if all(leaf.dtype in (np.float64, np.complex128) for leaf in at.leaves if leaf.size):
         return {}
-
-    def projected(*args: Any) -> Any:
-        return project(function(*args), onto)
-
     args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, at.args)
     gradients = {}
     with own_precision():
         if phi.gradient is not None:
-            try:
-                _, gradient = compiled(jax.grad(projected, at.argnums, allow_int=True), *args)
-            except NO_RULE:  # in reverse mode: a while loop
-                pass
-            else:
-                gradients["jax.grad"] = as_vector(at, gradient)
+            reverse = jax.grad(function, at.argnums, allow_int=True)
+            if found := attempt(compiled, reverse, *args):  # a while loop has none
+                gradients["jax.grad"] = as_vector(at, found[1])
         if hand is not None:
             gradients["hand"] = _hand_vector(at, compiled(hand, *args)[1])
     return gradients

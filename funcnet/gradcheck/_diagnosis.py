@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64
 from funcnet.gradcheck._slopes import Indices, PerIndex
 from funcnet.gradcheck._vector import Leaf
 
-WHOLE = ("transposed", "shifted by one element")  # these may leave some elements right
+WHOLE = ("transposed", "shifted", "the gradient of")  # these may leave some elements right
 
 
 class Evidence(NamedTuple):
@@ -26,6 +26,8 @@ class Evidence(NamedTuple):
     truth: PerIndex
     wrong: Bool[np.ndarray, "checked"]
     batch_sizes: Sequence[int] = ()  # the counts over which a mean could have been taken
+    others: Sequence[tuple[str, Indices, PerIndex]] = ()
+    """The paths, checked numbers and true slopes of the other leaves of this shape."""
 
 
 def looks_like(found: Evidence) -> str:
@@ -33,7 +35,7 @@ def looks_like(found: Evidence) -> str:
     with np.errstate(all="ignore"):
         what = next(_hypotheses(found), "wrong")
         where = _where(found)
-    return what if what in WHOLE or not where else f"{what} {where}"
+    return what if what.startswith(WHOLE) or not where else f"{what} {where}"
 
 
 def _explains(guess: PerIndex, claimed: PerIndex, truth: PerIndex) -> bool:
@@ -69,6 +71,10 @@ def _hypotheses(found: Evidence) -> Iterator[str]:
         offset = float(np.median(claimed - truth))
         if _explains(truth + offset, claimed, truth):
             yield f"right up to a constant, {offset:.4g}"
+    for path, numbers, slopes in found.others:
+        gap = abs(found.whole[numbers] - slopes)
+        if slopes.any() and np.max(gap) <= 1e-3 * np.max(abs(slopes)):
+            yield f"the gradient of {path}"
 
 
 def _factor(factor: float, batch_sizes: Sequence[int]) -> str:

@@ -138,11 +138,17 @@ def _gradient(phi: Callable, arrays: Arrays) -> Callable[[Arrays], Any] | None:
     """Return `jax.grad` of φ; in forward mode where only that can (a while loop)."""
     few = sum(map(len, arrays)) <= SMALL_LEAF
     for transformation in (jax.grad, jax.jacfwd)[: 1 + few]:
-        try:
-            return compiled(transformation(phi), arrays)[0]
-        except NO_RULE:
-            pass
+        if found := attempt(compiled, transformation(phi), arrays):
+            return found[0]
     return None
+
+
+def attempt(transformed: Callable, *args: Any) -> Any:
+    """Return `transformed(*args)`; None where JAX has no derivative, or no batched form."""
+    try:
+        return transformed(*args)
+    except NO_RULE:
+        return None
 
 
 def compiled(function: Callable, *args: Any) -> tuple[Callable, Any]:
@@ -156,8 +162,7 @@ def compiled(function: Callable, *args: Any) -> tuple[Callable, Any]:
 
 def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
     """Return φ widened to float64, if it can be and its value stays, and its rounding error."""
-    error = None if phi.jaxpr is None else rounding(phi.jaxpr, arrays)
-    if phi.jaxpr is None or error is None:
+    if phi.jaxpr is None or (error := rounding(phi.jaxpr, arrays)) is None:
         return phi, phi.epsilon * abs(phi.value)
     if phi.epsilon < COARSE:
         return phi, error
@@ -202,22 +207,21 @@ def nested(jaxpr: jex.Jaxpr) -> Iterator[jex.Jaxpr]:
 
 def largest_array(jaxpr: jex.Jaxpr) -> int:
     """Return how many numbers the largest array of a jaxpr has."""
-    variables = [
-        var
+    arrays = [
+        var.aval
         for each in nested(jaxpr)
-        for group in (each.invars, *(equation.outvars for equation in each.eqns))
-        for var in group
+        for var in (*each.invars, *(var for equation in each.eqns for var in equation.outvars))
     ]
-    return max((math.prod(getattr(var.aval, "shape", ())) for var in variables), default=1)
+    return max((math.prod(getattr(array, "shape", ())) for array in arrays), default=1)
 
 
 def constant_shapes(jaxpr: jex.Jaxpr) -> set[tuple[int, ...]]:
     """Return the shapes of the arrays that a jaxpr holds beside its inputs."""
     shapes = set()
     for each in nested(jaxpr):
-        atoms = [atom for equation in each.eqns for atom in equation.invars]
-        constants = [*each.constvars, *(atom for atom in atoms if isinstance(atom, jex.Literal))]
-        shapes |= {constant.aval.shape for constant in constants}
+        atoms = (atom for equation in each.eqns for atom in equation.invars)
+        literals = (atom for atom in atoms if isinstance(atom, jex.Literal))
+        shapes |= {getattr(constant.aval, "shape", ()) for constant in (*each.constvars, *literals)}
     return shapes
 
 
@@ -230,12 +234,14 @@ def map_parameters(function: Callable[[Any], Any], equation: jex.JaxprEqn) -> je
     return equation.replace(params=parameters)
 
 
-def without_stop_gradient(jaxpr: jex.ClosedJaxpr) -> jex.ClosedJaxpr | None:
-    """Return the jaxpr with copies in place of its `stop_gradient`s; None if it has none."""
-    equations = (equation for each in nested(jaxpr.jaxpr) for equation in each.eqns)
-    if all(equation.primitive is not primitives.stop_gradient_p for equation in equations):
+def visible_gradient(phi: Phi, arrays: Arrays) -> Any:
+    """Return `jax.grad` of φ without its `stop_gradient`s; None if there is none, or no rule."""
+    if phi.jaxpr is None or phi.gradient is None:
         return None
-    return _visible(jaxpr)
+    used = {equation.primitive for each in nested(phi.jaxpr.jaxpr) for equation in each.eqns}
+    if primitives.stop_gradient_p not in used:
+        return None
+    return attempt(jax.grad(as_function(_visible(phi.jaxpr))), arrays)
 
 
 def _visible(value: Any) -> Any:
@@ -276,10 +282,8 @@ def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
         return jnp.linalg.norm(jnp.stack(norms))
 
     shapes = jax.eval_shape(depending)
-    try:
-        return float(jax.jit(error)()) if shapes else 0.0
-    except NO_RULE:
-        return None
+    found = attempt(jax.jit(error)) if shapes else 0.0
+    return None if found is None else float(found)
 
 
 def _shift_each(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any], shift: Callable) -> Any:

@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Shaped
+from jaxtyping import Bool, Float64, Int
 
+from funcnet.gradcheck._claims import Claims, Gradients
 from funcnet.gradcheck._differences import Slopes, extrapolate, rounding_noise, steps
-from funcnet.gradcheck._precision import COARSE, NO_RULE, SMALL_LEAF, Phi, in_float64, largest_array
+from funcnet.gradcheck._precision import COARSE, SMALL_LEAF, Phi, attempt, in_float64, largest_array
+from funcnet.gradcheck._report import MOST_FINDINGS
 from funcnet.gradcheck._vector import Leaf, Point, Vector
 
 DIRECTIONS = 3  # random directions in which the gradient of a large leaf is checked
@@ -49,6 +51,10 @@ class Problem:
     rtol: float
     atol: float
 
+    def tolerance(self, size: Sizes) -> Sizes:
+        """Return the difference that counts as none between numbers of this size."""
+        return self.atol + self.rtol * size
+
     def lost(self, leaf: Leaf) -> Sizes:
         """Return the error of the gradient by rounding, for each number of a leaf."""
         rounding = 64 * self.rounding * self.phi.epsilon / self.fine.epsilon
@@ -64,6 +70,11 @@ class Measured:
     slopes: Slopes
     hidden: Bool[np.ndarray, "checked"]  # whether a `stop_gradient` hides the slope
     checked: str  # how the numbers were chosen, in words
+
+    @property
+    def numbers(self) -> Indices:
+        """The indices in the flattened leaf."""
+        return self.indices - self.leaf.start
 
 
 def problem_at(
@@ -111,37 +122,31 @@ def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> Ph
                 moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
         return phi.function(moved)
 
+    one_by_one = one if phi.jaxpr is None else jax.jit(one, static_argnums=0)
+
+    @functools.partial(jax.jit, static_argnums=0)
     def batch(block: range, v: Any, *lines: Any) -> Any:
         return jax.vmap(functools.partial(one, block, v))(*lines)
 
-    def single(block: range, v: Any, *lines: Any) -> Any:
-        return one(block, v, *(side[0] for side in lines))[None]
-
-    batches = jax.jit(batch, static_argnums=0)
-    singles = single if phi.jaxpr is None else jax.jit(single, static_argnums=0)
-
     def along(v: Vector, low: Lines, high: Lines, t: PerLine) -> PerLine:
         (block,) = [block for block in blocks if int(low.min()) in block]
-        direction = jnp.asarray(v, jnp.float64)
+        direction, lines = jnp.asarray(v, jnp.float64), (low, high, t)
         if phi.jaxpr is not None:
-            try:
-                return _in_chunks(chunk, functools.partial(batches, block, direction), low, high, t)
-            except NO_RULE:  # to batch one of its primitives
-                pass
-        return _in_chunks(1, functools.partial(singles, block, direction), low, high, t)
+            values = attempt(_in_chunks, chunk, functools.partial(batch, block, direction), lines)
+            if values is not None:
+                return values
+        each = zip(*map(jnp.asarray, lines), strict=True)
+        return np.array([one_by_one(block, direction, *line) for line in each])
 
     return along
 
 
-def _in_chunks(size: int, function: Callable, *lines: Shaped[np.ndarray, "lines"]) -> np.ndarray:
-    """Call a function of lines with `size` lines at a time; the last line fills the last chunk."""
+def _in_chunks(size: int, function: Callable, lines: Sequence[np.ndarray]) -> PerLine:
+    """Call a function with `size` lines at a time; the last line fills the last chunk."""
     count = len(lines[0])
-    full = [np.pad(side, (0, -count % size), mode="edge") for side in lines]
-    done = [
-        np.asarray(function(*(jnp.asarray(side[i : i + size]) for side in full)))
-        for i in range(0, len(full[0]), size)
-    ]
-    return np.concatenate(done)[:count]
+    chunks = np.minimum(np.arange(count + -count % size), count - 1).reshape(-1, size)
+    values = [function(*(jnp.asarray(side[chunk]) for side in lines)) for chunk in chunks]
+    return np.concatenate(values)[:count]
 
 
 def _noise(
@@ -178,7 +183,7 @@ def _scales(x: Sizes) -> Sizes:
     return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
 
 
-def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vector) -> Slopes:
+def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Gradients) -> Slopes:
     """Return the slopes with respect to single numbers: quick, and with care where unsure.
 
     A derivative is a limit: where two slopes contradict, that from smaller steps wins; elsewhere
@@ -189,7 +194,7 @@ def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Vect
     best = _along_elements(problem, leaf, indices, scales, t)
     closest = scales[numbers] * t[-1]
     for scales, t in careful:
-        unsure = np.flatnonzero(_unsure(problem, claimed[indices], best))
+        unsure = np.flatnonzero(_unsure(problem, [g[indices] for g in claimed.values()], best))
         if not unsure.size:
             break
         again = _along_elements(problem, leaf, indices[unsure], scales, t)
@@ -225,23 +230,36 @@ def _along_elements(
     return Slopes._make(side if side.dtype == bool else side / v[indices] for side in slopes)
 
 
-def _unsure(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Bool[np.ndarray, "checked"]:
-    """Whether to measure a slope again: a kink, a wide bar, or unlike the claimed gradient."""
+def _unsure(
+    problem: Problem, claimed: Sequence[PerIndex], slopes: Slopes
+) -> Bool[np.ndarray, "checked"]:
+    """Whether to measure a slope again: a kink, a wide bar, or unlike a claimed gradient."""
     size = np.maximum(abs(slopes.value), slopes.steepest)
     size = np.maximum(size, 0.01 * np.max(abs(slopes.value), initial=0))
-    agrees = abs(claimed - slopes.value) <= slopes.bar + problem.rtol * size
+    gap = np.max([abs(gradient - slopes.value) for gradient in claimed], axis=0)
+    agrees = gap <= slopes.bar + problem.rtol * size
     return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
 
 
 def chosen(
-    problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator
+    problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Generator
 ) -> tuple[Indices, str]:
     """Return the indices to check one by one, and how they were chosen."""
     if leaf.size <= SMALL_LEAF:
         return leaf.start + np.arange(leaf.size), "every element"
     sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
-    indices = np.union1d(sample, _suspects(problem, leaf, claimed, rng))
+    suspects = _suspects(problem, leaf, claims.visible, rng)
+    *_, last = claims.gradients
+    differing = leaf.start + np.flatnonzero(differs(problem, leaf, claims, last))[:MOST_FINDINGS]
+    indices = np.unique(np.concatenate([sample, suspects, differing]))
     return indices, f"{DIRECTIONS} directions, {len(indices)} elements"
+
+
+def differs(problem: Problem, leaf: Leaf, claims: Claims, name: str) -> Bool[np.ndarray, "size"]:
+    """Whether a gradient differs from the first, for each number of a leaf."""
+    size = abs(claims.first[leaf.span])
+    tolerance = problem.tolerance(np.maximum(size, 1e-6 * np.max(size)))
+    return ~(claims.apart(name, leaf) <= tolerance)
 
 
 def _suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator) -> Indices:

@@ -86,14 +86,13 @@ class Point:
 def point_at(function: Callable, args: tuple, argnums: tuple[int, ...]) -> Point:
     """Lay the floating leaves of the arguments end to end."""
     names = positional_names(function, len(args))
-    leaves: list[Leaf] = []
-    numbers = [np.zeros(0)]
+    leaves, numbers = [], [np.zeros(0)]
     for argnum in argnums:
         for path, value in jax.tree.leaves_with_path(args[argnum]):
-            start = leaves[-1].end if leaves else 0
-            leaves.append(_leaf(names[argnum] + jax.tree_util.keystr(path), value, start))
-            if leaves[-1].size:
-                numbers.append(_numbers(leaves[-1], jnp.asarray(value)).view(np.float64))
+            name = names[argnum] + jax.tree_util.keystr(path)
+            leaves.append(leaf := _leaf(name, value, start=sum(map(len, numbers))))
+            if leaf.size:
+                numbers.append(_numbers(leaf, jnp.asarray(value)).view(np.float64))
     vector = np.concatenate(numbers)
     return Point(args=args, argnums=argnums, leaves=tuple(leaves), vector=vector)
 
@@ -102,12 +101,12 @@ def _leaf(path: str, value: Any, start: int) -> Leaf:
     try:
         dtype, shape = jnp.result_type(value), jnp.shape(value)
     except TypeError:
-        dtype, shape, skipped, size = type(value).__name__, (), "not an array", 0
+        dtype, shape, skipped = type(value).__name__, (), "not an array"
     else:
         why = [reason for kind, reason in SKIPPED.items() if jnp.issubdtype(dtype, kind)]
         skipped = next(iter(why), "empty" if 0 in shape else None)
-        parts = 2 if jnp.issubdtype(dtype, jnp.complexfloating) else 1
-        size = 0 if skipped else parts * math.prod(shape)
+    parts = 2 if np.iscomplexobj(value) else 1
+    size = 0 if skipped else parts * math.prod(shape)
     return Leaf(path=path, shape=shape, dtype=dtype, start=start, size=size, skipped=skipped)
 
 
@@ -163,14 +162,17 @@ def _is_inexact(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
-def _cotangent(
-    y: Inexact[np.ndarray, "*shape"], rng: np.random.Generator
-) -> Inexact[np.ndarray, "*shape"]:
-    def draw() -> Float64[np.ndarray, "..."]:
-        return rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape)
-
+def _cotangent(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = np.max(abs(y[np.isfinite(y)]).astype(np.float64), initial=0) or 1.0
-    return (draw() + 1j * draw() if np.iscomplexobj(y) else draw()) / size
+    cotangent = random_numbers(rng, y.shape)
+    if np.iscomplexobj(y):
+        cotangent = cotangent + 1j * random_numbers(rng, y.shape)
+    return cotangent / size
+
+
+def random_numbers(rng: np.random.Generator, shape: tuple[int, ...]) -> Float64[np.ndarray, "..."]:
+    """Draw numbers between 0.5 and 1.5, of either sign."""
+    return rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape)
 
 
 def project(outputs: Any, onto: Cotangents) -> Float[Array, ""]:
@@ -184,6 +186,11 @@ def project(outputs: Any, onto: Cotangents) -> Float[Array, ""]:
     ]
     dtype = jnp.result_type(*terms)
     return sum((term.astype(dtype) for term in terms), jnp.zeros((), dtype))
+
+
+def projected(function: Callable, onto: Cotangents) -> Callable[..., Float[Array, ""]]:
+    """Return a function with its outputs projected."""
+    return lambda *args: project(function(*args), onto)
 
 
 def as_vector(at: Point, gradient: Any) -> Vector:

@@ -2,19 +2,19 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from funcnet.gradcheck._claims import Claims, Forward, Gradients
+from funcnet.gradcheck._claims import Claims, Gradients
 from funcnet.gradcheck._diagnosis import Evidence, looks_like
 from funcnet.gradcheck._differences import Slopes
 from funcnet.gradcheck._precision import constant_shapes
 from funcnet.gradcheck._report import MOST_FINDINGS, Finding, LeafReport
-from funcnet.gradcheck._slopes import Measured, PerIndex, Problem, element_slopes
+from funcnet.gradcheck._slopes import Measured, PerIndex, Problem, differs, element_slopes
 from funcnet.gradcheck._vector import Leaf, Vector
 
 LOST = 256  # times the noise over the largest step: a slope up to this size is lost in the noise
@@ -47,8 +47,8 @@ def verdicts_on(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Verdicts
     size = np.maximum(abs(slopes.value), abs(claimed))
     low, high = np.minimum(slopes.left, slopes.right), np.maximum(slopes.left, slopes.right)
     with np.errstate(all="ignore"):
-        close = abs(claimed - slopes.value) <= _tolerance(problem, size) + 2 * slopes.bar
-        room = _tolerance(problem, np.maximum(abs(low), abs(high))) + slopes.bar * slopes.kink
+        close = abs(claimed - slopes.value) <= problem.tolerance(size) + 2 * slopes.bar
+        room = problem.tolerance(np.maximum(abs(low), abs(high))) + slopes.bar * slopes.kink
         between = (low - room <= claimed) & (claimed <= high + room)
     still = (claimed == 0) & (slopes.steepest == 0)
     lost = np.maximum(size, slopes.bar) <= LOST * slopes.floor
@@ -62,10 +62,6 @@ def verdicts_on(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Verdicts
         ["nonfinite", "kink", "wrong", "match"],
         "undecided",
     )
-
-
-def _tolerance(problem: Problem, size: PerIndex) -> PerIndex:
-    return problem.atol + problem.rtol * size
 
 
 def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Bool[np.ndarray, "checked"]:
@@ -88,69 +84,67 @@ def skipped(leaf: Leaf) -> LeafReport:
     )
 
 
-def leaf_report(problem: Problem, measured: Measured, claims: Claims) -> LeafReport:
-    """Return the verdict on a leaf: on the elements checked; by hand beside `jax.grad` on all."""
-    gradients = claims.gradients
-    first, *others = gradients
-    codes = verdicts_on(problem, claims.first[measured.indices], measured.slopes)
-    codes = np.where(measured.hidden, "match", codes)
-    report = _report(problem, measured, codes, first, gradients)
-    if not others or report.verdict in REFUSED:
-        return report
-    hand, jax_here = gradients["hand"], claims.first[measured.leaf.span]
-    gap = abs(hand[measured.leaf.span] - jax_here)
-    largest = np.max(abs(jax_here))
-    off = ~(gap <= _tolerance(problem, np.maximum(abs(jax_here), 1e-6 * largest)))
-    codes = verdicts_on(problem, hand[measured.indices], measured.slopes)
-    hidden = measured.hidden & ~off[measured.indices - measured.leaf.start]
-    codes = np.where(hidden, "match", codes)
-    if off.any() and not (codes == "wrong").any():
-        extra = measured.leaf.start + np.flatnonzero(off)[:MOST_FINDINGS]
-        slopes = element_slopes(problem, measured.leaf, extra, hand)
-        codes = np.concatenate([codes, verdicts_on(problem, hand[extra], slopes)])
-        measured = dataclasses.replace(
-            measured,
-            indices=np.append(measured.indices, extra),
-            slopes=Slopes._make(map(np.append, measured.slopes, slopes)),
-            hidden=np.append(measured.hidden, np.zeros(len(extra), bool)),
-        )
-    report = _report(problem, measured, codes, "hand", gradients)
-    error = max(report.error, float(np.max(gap) / (largest or 1.0)))
-    return dataclasses.replace(report, error=error)
+def leaf_report(
+    problem: Problem, leaf: Leaf, measured: Mapping[Leaf, Measured], claims: Claims
+) -> LeafReport:
+    """Return the report on a leaf: on the first gradient that is wrong, or on the last."""
+    if leaf not in measured:
+        return skipped(leaf)
+    reports = [_report(problem, leaf, measured, claims, name) for name in claims.gradients]
+    report = next((report for report in reports if report.verdict in REFUSED), reports[-1])
+    report = _compare_forward(problem, leaf, report, claims)
+    return _compare_own(problem, leaf, report, claims)
 
 
 def _report(
-    problem: Problem, measured: Measured, codes: Verdicts, name: str, gradients: Gradients
+    problem: Problem, leaf: Leaf, measured: Mapping[Leaf, Measured], claims: Claims, name: str
 ) -> LeafReport:
     """Return the report on a leaf, from the verdicts on its elements in the gradient `name`."""
-    leaf, slopes, shown = measured.leaf, measured.slopes, gradients[name]
+    here, shown = measured[leaf], claims.gradients[name]
+    hidden = here.hidden & ~differs(problem, leaf, claims, name)[here.numbers]
+    codes = np.where(hidden, "match", verdicts_on(problem, shown[here.indices], here.slopes))
     verdict = next(code for code in GRAVEST_FIRST if (codes == code).any())
     bad = (codes == verdict) & (verdict != "match")
     refused = verdict in REFUSED
-    disagrees = name if refused else "none"
-    evidence = Evidence(
-        leaf=leaf,
-        numbers=measured.indices - leaf.start,
-        x=problem.at.vector[measured.indices],
-        whole=shown[leaf.span],
-        truth=slopes.value,
-        wrong=bad,
-        batch_sizes=_batch_sizes(problem) if refused else (),
-    )
+    apart = np.max(claims.apart(name, leaf)) / (np.max(abs(claims.first[leaf.span])) or 1.0)
+    first = np.flatnonzero(bad)[:MOST_FINDINGS]
+    columns = here.indices[first], here.slopes.value[first], here.slopes.bar[first]
     return LeafReport(
         path=leaf.path,
         shape=leaf.shape,
         dtype=leaf.dtype,
-        checked=measured.checked,
+        checked=here.checked,
         verdict=verdict,
-        error=_error(measured, codes, shown),
-        looks_like=looks_like(evidence) if refused else None,
+        error=max(_error(here, codes, shown), float(apart)),
+        looks_like=looks_like(_evidence(problem, leaf, measured, shown, bad)) if refused else None,
         findings=tuple(
-            _finding(
-                leaf, measured.indices[i], gradients, slopes.value[i], slopes.bar[i], disagrees
-            )
-            for i in np.flatnonzero(bad)[:MOST_FINDINGS]
+            _finding(leaf, claims.gradients, name if refused else "none", *element)
+            for element in zip(*columns, strict=True)
         ),
+    )
+
+
+def _evidence(
+    problem: Problem,
+    leaf: Leaf,
+    measured: Mapping[Leaf, Measured],
+    shown: Vector,
+    wrong: Bool[np.ndarray, "checked"],
+) -> Evidence:
+    here = measured[leaf]
+    return Evidence(
+        leaf=leaf,
+        numbers=here.numbers,
+        x=problem.at.vector[here.indices],
+        whole=shown[leaf.span],
+        truth=here.slopes.value,
+        wrong=wrong,
+        batch_sizes=_batch_sizes(problem),
+        others=[
+            (other.path, there.numbers, there.slopes.value)
+            for other, there in measured.items()
+            if other != leaf and (other.shape, other.size) == (leaf.shape, leaf.size)
+        ],
     )
 
 
@@ -173,7 +167,7 @@ def _batch_sizes(problem: Problem) -> list[int]:
 
 
 def _finding(
-    leaf: Leaf, index: Any, gradients: Gradients, slope: Any, bar: Any, disagrees: str
+    leaf: Leaf, gradients: Gradients, disagrees: str, index: Any, slope: Any, bar: Any
 ) -> Finding:
     """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
     element, part, sign = leaf.located(int(index))
@@ -190,27 +184,13 @@ def _finding(
     )
 
 
-def named_swap(
-    here: Measured, report: LeafReport, measured: Sequence[Measured], claims: Claims
-) -> LeafReport:
-    """Return the report on a leaf; it says so if the leaf has the gradient of another leaf."""
-    if report.verdict != "wrong" or not (report.looks_like or "").startswith("wrong"):
-        return report
-    shown = claims.gradients[report.findings[0].disagrees]
-    for other in measured:
-        if other is here or other.leaf.shape != here.leaf.shape:
-            continue
-        truth = other.slopes.value
-        there = shown[other.indices - other.leaf.start + here.leaf.start]
-        if truth.any() and np.max(abs(there - truth)) <= 1e-3 * np.max(abs(truth)):
-            return dataclasses.replace(report, looks_like=f"the gradient of {other.leaf.path}")
-    return report
-
-
-def compare_forward(
-    problem: Problem, leaf: Leaf, report: LeafReport, claimed: Vector, v: Vector, forward: Forward
+def _compare_forward(
+    problem: Problem, leaf: Leaf, report: LeafReport, claims: Claims
 ) -> LeafReport:
     """Compare `J v` with `g · v` on a leaf; bisection finds an element at which they differ."""
+    forward, claimed, v = claims.forward, claims.first, claims.v
+    if forward is None or report.verdict not in ("match", "kink"):
+        return report
     lost = problem.lost(leaf)
 
     def off(low: int, high: int) -> bool:
@@ -219,14 +199,14 @@ def compare_forward(
         bar = problem.atol + rounding + 10 * problem.rtol * np.linalg.norm(terms)
         return bool(abs(forward(low, high) - terms.sum()) > bar)
 
-    if report.verdict not in ("match", "kink") or not off(leaf.start, leaf.end):
+    if not off(leaf.start, leaf.end):
         return report
     index = bisected(off, leaf.start, leaf.end)
     by_forward = claimed.copy()
     by_forward[index] = forward(index, index + 1) / v[index]
-    slopes = element_slopes(problem, leaf, np.array([index]), claimed)
-    gradients = {"jax.grad": by_forward}
-    found = _finding(leaf, index, gradients, slopes.value[0], slopes.bar[0], "forward mode")
+    slopes = element_slopes(problem, leaf, np.array([index]), claims.gradients)
+    element = index, slopes.value[0], slopes.bar[0]
+    found = _finding(leaf, {"jax.grad": by_forward}, "forward mode", *element)
     why = "forward mode differs from reverse mode"
     return dataclasses.replace(report, verdict="wrong", looks_like=why, findings=(found,))
 
@@ -239,29 +219,27 @@ def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
     return low
 
 
-def compare_own(
-    problem: Problem, leaf: Leaf, report: LeafReport, claims: Claims, own: Gradients, moved: Vector
-) -> LeafReport:
-    """Compare the gradients in the leaf's own dtype; `moved` is the share of rounded arguments."""
+def _compare_own(problem: Problem, leaf: Leaf, report: LeafReport, claims: Claims) -> LeafReport:
+    """Compare the gradients in the leaf's own dtype with the first in float64."""
     if report.verdict in REFUSED:
         return report
     claimed = claims.first
     largest = np.max(abs(claimed[leaf.span]))
     epsilon = max(leaf.epsilon, problem.phi.epsilon)
     lost = problem.lost(leaf) * epsilon / problem.phi.epsilon
-    rounding = 16 * moved[leaf.span] + 4 * np.sqrt(epsilon) * largest
+    rounding = 16 * claims.moved[leaf.span] + 4 * np.sqrt(epsilon) * largest
     size = max(largest, np.max(lost)) or 1.0
-    for name, gradient in own.items():
+    for name, gradient in claims.own.items():
         gap = abs(gradient[leaf.span] - claimed[leaf.span])
         bad = np.flatnonzero(~(gap <= rounding + lost))
         if bad.size:
             index = leaf.start + bad[0]
-            there = {**claims.gradients, **own}
+            there = {**claims.gradients, **claims.own}
             return dataclasses.replace(
                 report,
                 verdict="wrong" if np.isfinite(gradient[index]) else "nonfinite",
                 looks_like=f"right in float64, not in {leaf.dtype}",
-                findings=(_finding(leaf, index, there, claimed[index], 0.0, name),),
+                findings=(_finding(leaf, there, name, index, claimed[index], 0.0),),
             )
         report = dataclasses.replace(report, error=max(report.error, float(np.max(gap) / size)))
         lost = np.minimum(lost, 8 * np.max(gap) + lost / 1024)  # by hand no worse than jax.grad
