@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from funcnet.gradcheck._claims import Claims, Gradients
-from funcnet.gradcheck._differences import Slopes, extrapolate, rounding_noise, steps
+from funcnet.gradcheck._differences import PerLine, Slopes, extrapolate, rounding_noise, steps
 from funcnet.gradcheck._precision import COARSE, SMALL_LEAF, Phi, attempt, in_float64, largest_array
 from funcnet.gradcheck._report import MOST_FINDINGS
 from funcnet.gradcheck._vector import Leaf, Point, Vector
@@ -30,9 +30,8 @@ Indices: TypeAlias = Int[np.ndarray, "checked"]  # in the vector, of the numbers
 PerIndex: TypeAlias = Float64[np.ndarray, "checked"]
 Sizes: TypeAlias = Float64[np.ndarray, "size"]
 Lines: TypeAlias = Int[np.ndarray, "lines"]
-PerLine: TypeAlias = Float64[np.ndarray, "lines"]
 Steps: TypeAlias = Float64[np.ndarray, "steps"]
-Ranges: TypeAlias = Int[np.ndarray, "ranges 2"]
+Ranges: TypeAlias = Int[np.ndarray, "ranges 2"]  # rows of `low, high`
 
 PhiAlong: TypeAlias = Callable[[Vector, Lines, Lines, PerLine], PerLine]
 """`(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ index < high`: one value per line."""

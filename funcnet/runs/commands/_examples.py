@@ -24,7 +24,7 @@ def lecture(w1: Any, w2: Any, w3: Any, w4: Any, a: Any) -> Any:
     return L  # noqa: RET504
 
 
-def _cost(model: Model, loss: Callable[..., Any], target: Callable[..., Any]) -> Example:
+def _cost(model: Model, loss: Callable[..., Any], target: Callable = lambda y: y) -> Example:
     """The mean loss of a model as a function of its parameters, and arguments for it."""
 
     def cost(params: Any, x: Any, y: Any) -> Any:
@@ -45,11 +45,7 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
         lambda y: (y == 3).astype("float32"),
     ),
     "softmax": lambda: _cost(  # which digit is it?
-        models.softmax_regression(num_features=64, num_classes=10),
-        losses.softmax_cross_entropy,
-        lambda y: y,
+        models.softmax_regression(num_features=64, num_classes=10), losses.softmax_cross_entropy
     ),
-    "mlp": lambda: _cost(
-        models.mlp((64, 16, 10), activation="tanh"), losses.softmax_cross_entropy, lambda y: y
-    ),
+    "mlp": lambda: _cost(models.mlp((64, 16, 10), activation="tanh"), losses.softmax_cross_entropy),
 }
