@@ -13,7 +13,7 @@ import numpy as np
 
 from funcnet.base import UsageError
 from funcnet.gradcheck._claims import Claims, claims_at, own_gradients
-from funcnet.gradcheck._precision import own_precision, phi_at, wide_arguments
+from funcnet.gradcheck._precision import phi_at, wide_arguments
 from funcnet.gradcheck._report import GradientReport
 from funcnet.gradcheck._slopes import Measured, Problem, chosen, element_slopes, problem_at
 from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, projected
@@ -117,7 +117,7 @@ def _first_order(
     if not at.vector.size:
         return _without_numbers(at)
     rng = np.random.default_rng(seed)
-    with own_precision():
+    with jax.debug_key_reuse(False):  # a random key serves for every evaluation
         outputs = function(*args)
         onto = cotangents(outputs, rng)
     if hand is not None and not is_real_scalar(outputs):
@@ -170,7 +170,7 @@ def _slope_function(
 ) -> Callable[..., Any]:
     """Return the gradient of a function, projected on random cotangents."""
     rng = np.random.default_rng(seed)
-    with own_precision():
+    with jax.debug_key_reuse(False):  # a random key serves for every evaluation
         onto = cotangents(function(*args), rng)
         gradient = jax.grad(projected(function, onto), argnums, allow_int=True)
         onto_gradient = cotangents(gradient(*args), rng)

@@ -1,7 +1,7 @@
 """The gradients that are checked, as vectors: by `jax.grad`, by hand, and in forward mode."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._precision import Phi, attempt, compiled, own_precision, visible_gradient
+from funcnet.gradcheck._precision import Phi, attempt, compiled, visible_gradient
 from funcnet.gradcheck._vector import Leaf, Point, Vector, arguments, as_vector, random_numbers
 
 Gradients: TypeAlias = Mapping[str, Vector]
@@ -49,7 +49,7 @@ def claims_at(
         )
     gradients = {}
     if phi.gradient is not None:
-        gradients["jax.grad"] = _flat(phi.gradient(at.arrays()))
+        gradients["jax.grad"] = np.concatenate(phi.gradient(at.arrays()))
     if hand is not None:
         gradients["hand"] = _by_hand(hand, at, phi)
     first = next(iter(gradients.values()))
@@ -57,16 +57,12 @@ def claims_at(
     v = random_numbers(rng, at.vector.shape)
     return Claims(
         gradients=gradients,
-        visible=first if visible is None else _flat(visible),
+        visible=first if visible is None else np.concatenate(visible),
         v=v,
         forward=None if phi.gradient is None else _forward_mode(at, phi, v),
         own=own,
         moved=_moved(at, phi, first, rng),
     )
-
-
-def _flat(arrays: Sequence[Any]) -> Vector:
-    return np.concatenate([np.asarray(array) for array in arrays])
 
 
 def _by_hand(hand: Callable, at: Point, phi: Phi) -> Vector:
@@ -111,7 +107,7 @@ def _moved(at: Point, phi: Phi, first: Vector, rng: np.random.Generator) -> Vect
         return np.zeros_like(first)
     epsilon = np.concatenate([np.full(leaf.size, leaf.epsilon) for leaf in at.leaves])
     signs = rng.choice([-1.0, 1.0], [2, len(epsilon)])
-    there = [_flat(phi.gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
+    there = [np.concatenate(phi.gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
     with np.errstate(invalid="ignore"):
         return np.max(abs(np.array(there) - first), axis=0)
 
@@ -122,7 +118,7 @@ def own_gradients(function: Callable, hand: Callable | None, at: Point, phi: Phi
         return {}
     args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, at.args)
     gradients = {}
-    with own_precision():
+    with jax.debug_key_reuse(False):  # a random key serves for every evaluation
         if phi.gradient is not None:
             reverse = jax.grad(function, at.argnums, allow_int=True)
             if found := attempt(compiled, reverse, *args):  # a while loop has none

@@ -8,7 +8,7 @@ precision that φ computes in; its rounding error; and φ in float64 throughout.
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -39,30 +39,22 @@ been evaluated before, so what is caught comes from its derivative.
 """
 
 
-class Unwidened(Exception):
-    """A jaxpr computes in dtypes that cannot be changed."""
-
-
-def own_precision() -> AbstractContextManager:
-    """Set JAX as the caller did, but let a random key serve for every evaluation."""
-    return jax.debug_key_reuse(False)
-
-
 @contextmanager
 def wide_arguments(double: bool) -> Iterator[None]:
-    """Set JAX as the caller did, but let float64 in, beside constants of float32.
+    """Let float64 in, beside constants of float32, and one random key for every evaluation.
 
     If `double`, float64 is JAX's default, for a function that wants its own arrays in its inputs'
     dtype. A constant out of float32's range, such as the lowest float64, becomes infinite.
     """
+    x64 = jax.enable_x64(True) if double else nullcontext()
+    keys, promotion = jax.debug_key_reuse(False), jax.numpy_dtype_promotion("standard")
     before = jax.config.values["jax_explicit_x64_dtypes"]
-    with jax.enable_x64(True) if double else nullcontext():
-        jax.config.update("jax_explicit_x64_dtypes", "allow")
-        try:
-            with own_precision(), jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
-                yield
-        finally:
-            jax.config.update("jax_explicit_x64_dtypes", before)
+    jax.config.update("jax_explicit_x64_dtypes", "allow")
+    try:
+        with x64, keys, promotion, np.errstate(over="ignore"):
+            yield
+    finally:
+        jax.config.update("jax_explicit_x64_dtypes", before)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,7 +161,7 @@ def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
     try:
         jaxpr = jax.make_jaxpr(widened(phi.jaxpr))(*arrays)
         value = float((function := as_function(jaxpr))(arrays))
-    except (Unwidened, NotImplementedError):  # on this device
+    except NotImplementedError:  # on this device, or in one of its operations
         return phi, error
     fine_error = rounding(jaxpr, arrays)
     same = abs(value - phi.value) <= 4 * error + 4 * phi.epsilon * abs(phi.value)
@@ -302,7 +294,7 @@ def _shift_each(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any], shift: Callable) 
 
 
 def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
-    """Return a jaxpr as a function in float64 throughout; it raises `Unwidened` if it cannot."""
+    """Return a jaxpr as a function in float64; NotImplementedError for a dtype that is fixed."""
     return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide)
 
 
@@ -317,13 +309,13 @@ def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
         (operand,), (var,) = operands, equation.invars
         return [_wide(u) for u in bind(equation, [operand.astype(jnp.result_type(var.aval))])]
     if "callback" in name or name == "ffi_call":
-        raise Unwidened(name)
+        raise NotImplementedError(name)
     try:
         return [_wide(u) for u in bind(map_parameters(_wide_parameter, equation), operands)]
     except NO_RULE as error:
         if equation.primitive in vars(primitives).values():  # JAX's own take every dtype
             raise
-        raise Unwidened(name) from error
+        raise NotImplementedError(name) from error
 
 
 def _wide_parameter(value: Any) -> Any:

@@ -164,15 +164,10 @@ def _slopes(problem: Problem, v: Vector, low: Lines, high: Lines, t: Steps) -> S
     both = np.concatenate([t, -t])
     lines = np.repeat(low, len(both)), np.repeat(high, len(both))
     values = problem.along(v, *lines, np.tile(both, len(low))).reshape(len(low), len(both))
-    return extrapolate(
-        values[:, : len(t)],
-        values[:, len(t) :],
-        problem.fine.value,
-        t,
-        noise=problem.noise,
-        rounding=problem.rounding,
-        epsilon=problem.fine.epsilon,
-    )
+    plus, minus = np.split(values, 2, axis=1)
+    fine, noise, rounding = problem.fine, problem.noise, problem.rounding
+    precision = {"noise": noise, "rounding": rounding, "epsilon": fine.epsilon}
+    return extrapolate(plus, minus, fine.value, t, **precision)
 
 
 def _scales(x: Sizes) -> Sizes:
