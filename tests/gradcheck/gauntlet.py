@@ -384,6 +384,19 @@ CASES = [
 ]
 
 
+UNTRACEABLE = {
+    "a Python if": (lambda x: jnp.sum(x**2) if x[1] < 0 else x[0], lambda x: 2 * x),
+    "a mask": (lambda x: jnp.sum(x[x > 0] ** 2), lambda x: 2 * jnp.maximum(x, 0)),
+    "a while loop": (
+        lambda x: jax.lax.while_loop(lambda y: y[0] < 9, lambda y: 2 * y, x).sum(),
+        lambda x: jnp.full_like(x, 32),
+    ),
+    "a callback": (lambda x: jnp.sum(sine_by_numpy(x)), jnp.cos),
+    "no rule": (lambda x: jnp.sum(jax.lax.nextafter(x, 2 * x)), jnp.ones_like),
+}
+"""Functions that JAX cannot trace, differentiate or batch, with their gradients."""
+
+
 def verdict_of_funcnet(case: Case) -> bool:
     report = fn.check_gradients(case.function, *case.args, hand=case.hand, order=case.order)
     return report.verdict == "pass"

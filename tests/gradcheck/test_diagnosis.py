@@ -1,8 +1,12 @@
 """What a wrong gradient looks like."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import funcnet as fn
 from funcnet.gradcheck._diagnosis import Evidence, looks_like
 from funcnet.gradcheck._vector import point_at
 
@@ -29,3 +33,22 @@ def test_looks_like(claimed, expected):
         batch_sizes=[8],
     )
     assert looks_like(evidence) == expected
+
+
+@given(
+    shape=st.sampled_from([(3,), (2, 3)]),
+    numbers=st.permutations([-2.0, -1.1, -0.5, 0.7, 1.5, 3.0]),
+)
+@settings(max_examples=10, deadline=None)
+def test_swapped_leaves_are_named(shape, numbers):
+    size = int(np.prod(shape))
+    params = {"a": jnp.asarray(numbers[:size]).reshape(shape), "b": jnp.full(shape, 2.0)}
+    report = fn.check_gradients(
+        lambda p: jnp.sum(p["a"] ** 2) + 3 * jnp.sum(p["b"]),
+        params,
+        hand=lambda p: {"a": 3 + 0 * p["a"], "b": 2 * p["a"]},
+    )
+    assert [leaf.looks_like for leaf in report.leaves] == [
+        "the gradient of p['b']",
+        "the gradient of p['a']",
+    ]

@@ -77,3 +77,23 @@ def test_widening_undoes_a_rounding(float64):
 
 def test_what_cannot_be_compiled_runs_as_it_is():
     assert compiled(lambda x: x if x > 0 else -x, -2.0)[1] == 2.0
+
+
+def test_a_function_that_refuses_float64_is_checked_in_its_own_dtype():
+    def function(x):
+        assert x.dtype == jnp.float32
+        return jnp.sum(x**2)
+
+    assert fn.check_gradients(function, jnp.arange(3.0)).verdict == "pass"
+
+
+class Mistake(TypeError):
+    pass
+
+
+def test_what_the_function_itself_raises_comes_through():
+    def function(x):
+        raise Mistake("dot_general: of the caller")
+
+    with pytest.raises(Mistake, match="of the caller"):
+        fn.check_gradients(function, 1.0)
