@@ -51,7 +51,10 @@ def claims_at(
     if phi.gradient is not None:
         gradients["jax.grad"] = np.concatenate(phi.gradient(at.arrays()))
     if hand is not None:
-        gradients["hand"] = _by_hand(hand, at, phi)
+        try:
+            gradients["hand"] = _by_hand(hand, at, arguments(at, at.arrays(), wide=phi.wide))
+        except TypeError:  # it refuses float64
+            gradients["hand"] = _by_hand(hand, at, arguments(at, at.arrays(), wide=False))
     first = next(iter(gradients.values()))
     visible = visible_gradient(phi, at.arrays())
     v = random_numbers(rng, at.vector.shape)
@@ -65,21 +68,13 @@ def claims_at(
     )
 
 
-def _by_hand(hand: Callable, at: Point, phi: Phi) -> Vector:
-    """Return the gradient by hand in float64, or in its own precision where it refuses float64."""
-    try:
-        _, gradient = compiled(hand, *arguments(at, at.arrays(), wide=phi.wide))
-    except TypeError:
-        _, gradient = compiled(hand, *arguments(at, at.arrays(), wide=False))
-    return _hand_vector(at, gradient)
-
-
-def _hand_vector(at: Point, gradient: Any) -> Vector:
-    """Return a gradient by hand as a vector; for `argnums=(0,)` it may be a tuple of one."""
-    args = [at.args[argnum] for argnum in at.argnums]
-    in_tuple = len(args) > 1 or jax.tree.structure(gradient) == jax.tree.structure((args[0],))
+def _by_hand(hand: Callable, at: Point, args: tuple) -> Vector:
+    """Return the gradient by hand as a vector; for `argnums=(0,)` it may be a tuple of one."""
+    _, gradient = compiled(hand, *args)
+    chosen = [at.args[argnum] for argnum in at.argnums]
+    in_tuple = len(chosen) > 1 or jax.tree.structure(gradient) == jax.tree.structure((chosen[0],))
     values = list(gradient) if in_tuple and isinstance(gradient, tuple | list) else [gradient]
-    expected, got = ([jax.tree.structure(tree) for tree in trees] for trees in (args, values))
+    expected, got = ([jax.tree.structure(tree) for tree in trees] for trees in (chosen, values))
     if got != expected:
         raise UsageError(f"hand: expected the structure of the arguments, {expected}; got {got}.")
     for leaf, value in zip(at.leaves, jax.tree.leaves(values), strict=True):
@@ -124,5 +119,5 @@ def own_gradients(function: Callable, hand: Callable | None, at: Point, phi: Phi
             if found := attempt(compiled, reverse, *args):  # a while loop has none
                 gradients["jax.grad"] = as_vector(at, found[1])
         if hand is not None:
-            gradients["hand"] = _hand_vector(at, compiled(hand, *args)[1])
+            gradients["hand"] = _by_hand(hand, at, args)
     return gradients

@@ -33,9 +33,8 @@ NO_RULE = (TypeError, ValueError, NotImplementedError, Refused)
 """The errors of a function that has no derivative, or no batched form.
 
 JAX has no exception of its own for this, so the types are broad. A TypeError: forward mode through
-a `custom_vjp`, or a `custom_linear_solve` that cannot be transposed. A ValueError: reverse mode
-through a while loop, or a callback. A NotImplementedError: a primitive without a rule. φ itself has
-been evaluated before, so what is caught comes from its derivative.
+a `custom_vjp`, or a linear solve without a transpose. A ValueError: reverse mode through a while
+loop, or a callback. A NotImplementedError: a primitive without a rule.
 """
 
 
@@ -199,12 +198,9 @@ def nested(jaxpr: jex.Jaxpr) -> Iterator[jex.Jaxpr]:
 
 def largest_array(jaxpr: jex.Jaxpr) -> int:
     """Return how many numbers the largest array of a jaxpr has."""
-    arrays = [
-        var.aval
-        for each in nested(jaxpr)
-        for var in (*each.invars, *(var for equation in each.eqns for var in equation.outvars))
-    ]
-    return max((math.prod(getattr(array, "shape", ())) for array in arrays), default=1)
+    results = [var for each in nested(jaxpr) for equation in each.eqns for var in equation.outvars]
+    variables = [*jaxpr.invars, *results]
+    return max((math.prod(getattr(var.aval, "shape", ())) for var in variables), default=1)
 
 
 def constant_shapes(jaxpr: jex.Jaxpr) -> set[tuple[int, ...]]:

@@ -162,7 +162,9 @@ def _is_inexact(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
-def _cotangent(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _cotangent(
+    y: Inexact[np.ndarray, "*shape"], rng: np.random.Generator
+) -> Inexact[np.ndarray, "*shape"]:
     size = np.max(abs(y[np.isfinite(y)]).astype(np.float64), initial=0) or 1.0
     cotangent = random_numbers(rng, y.shape)
     if np.iscomplexobj(y):
