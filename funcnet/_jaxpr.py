@@ -29,7 +29,7 @@ def called(parameters: Mapping[str, Any]) -> jex.ClosedJaxpr:
 
 
 def interpret(
-    program: jex.ClosedJaxpr,
+    jaxpr: jex.ClosedJaxpr,
     inputs: Sequence[Any],
     perform: Callable[[jex.JaxprEqn, list[Any]], Sequence[Any]],
     constant: Callable[[Any], Any] = lambda value: value,
@@ -40,9 +40,8 @@ def interpret(
     mark. `constant` turns a constant or a literal, an array, into a value. `perform` turns the
     operands of an equation into its results, and may interpret the jaxpr within a call in turn.
     """
-    jaxpr = program.jaxpr
-    values = dict(zip(jaxpr.constvars, map(constant, program.consts), strict=True))
-    values.update(zip(jaxpr.invars, inputs, strict=True))
+    values = dict(zip(jaxpr.jaxpr.constvars, map(constant, jaxpr.consts), strict=True))
+    values.update(zip(jaxpr.jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> Any:
         return constant(atom.val) if isinstance(atom, jex.Literal) else values[atom]
@@ -50,7 +49,7 @@ def interpret(
     for equation in jaxpr.eqns:
         results = perform(equation, [read(atom) for atom in equation.invars])
         values.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return [read(atom) for atom in jaxpr.jaxpr.outvars]
 
 
 def positional_names(function: Callable[..., Any], count: int) -> list[str]:
