@@ -17,7 +17,6 @@ from jax.extend.core import ClosedJaxpr
 
 from funcnet._jaxpr import CALLS, CUSTOM, called
 from funcnet.base import UsageError
-from funcnet.graph._notation import Formula
 from funcnet.graph._tape import Operation, Tape
 from funcnet.graph.derivatives import ELEMENTWISE, Rule, match_operand, rules
 
@@ -30,7 +29,7 @@ class Local:
     """The local derivatives of one result of an operation, one entry per operand.
 
     Attributes:
-      formulas: `formula(y, *operands)`, as `derivatives.Rule.formula`.
+      symbols: templates, as `derivatives.Rule.symbols`; `{f}` is the name of the operation.
       elementwise: whether the derivative is an array; for a function with a derivative of its own,
         whether its values are elementwise: its rule may not be.
       linear: whether `pull` is known to be linear; the rule of a `custom_vjp` may not be.
@@ -38,7 +37,7 @@ class Local:
       pull: from the adjoint of the result to the contributions; `None` for an operand without one.
     """
 
-    formulas: tuple[Callable[..., Formula], ...]
+    symbols: tuple[str, ...]
     elementwise: tuple[bool, ...]
     linear: bool = True
     by_hand: bool = True
@@ -90,7 +89,7 @@ def _local(tape: Tape, operation: Operation, k: int) -> Local:
     wanted = tuple(map(tape.wants, operation.operands))
     y = tape.values[operation.results[k]]
     if operation.body is not None:
-        return _through_body(operation.name, operation.body, k, wanted)
+        return _through_body(operation.body, k, wanted)
     by_hand = rules(operation.primitive, operands, operation.parameters)
     if by_hand is not None:
         return _by_hand(by_hand, operands, y, wanted)
@@ -108,13 +107,13 @@ def _by_hand(
 
     pairs = zip(by_hand, operands, strict=True)
     return Local(
-        formulas=tuple(rule.formula for rule in by_hand),
+        symbols=tuple(rule.symbols for rule in by_hand),
         elementwise=tuple(rule.elementwise and a.shape == y.shape for rule, a in pairs),
         pull=pull,
     )
 
 
-def _through_body(name: str, body: Tape, k: int, wanted: tuple[bool, ...]) -> Local:
+def _through_body(body: Tape, k: int, wanted: tuple[bool, ...]) -> Local:
     """Go back through the turns of a loop."""
 
     def pull(ȳ: Any) -> tuple[Any, ...]:
@@ -124,9 +123,8 @@ def _through_body(name: str, body: Tape, k: int, wanted: tuple[bool, ...]) -> Lo
             for i, want in zip(body.inputs, wanted, strict=True)
         )
 
-    formula = Formula(before="", after=f", back through {name}")
     return Local(
-        formulas=(lambda *_: formula,) * len(wanted),
+        symbols=("{ȳ}, back through {f}",) * len(wanted),
         elementwise=(False,) * len(wanted),
         linear=_is_linear(body),
         pull=pull,
@@ -177,12 +175,11 @@ def _through_vjp(
         received = iter(vjp(ȳ))
         return tuple(next(received) if by else None for by in derived)
 
-    formula = Formula(before=f"vjp of {operation.name}")
     on_elements = operation.primitive in CUSTOM and (
         y.shape == () or _works_on_elements(called(operation.parameters))
     )
     return Local(
-        formulas=(lambda *_: formula,) * len(operands),
+        symbols=("vjp of {f}",) * len(operands),
         elementwise=tuple(on_elements and a.shape == y.shape for a in operands),
         linear=operation.primitive != "custom_vjp_call",
         by_hand=False,

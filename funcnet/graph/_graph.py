@@ -24,7 +24,7 @@ from funcnet.graph._chain import ChainRule, chain_rule
 from funcnet.graph._names import Names, variable_names
 from funcnet.graph._nodes import Computation, Edge, Node
 from funcnet.graph._nonfinite import NonFinite, first_born
-from funcnet.graph._notation import Formula, Operand
+from funcnet.graph._notation import Operand
 from funcnet.graph._tape import (
     Cotangents,
     Operation,
@@ -301,7 +301,8 @@ def _edges(
 ) -> Iterator[Edge]:
     """Yield the contributions of one step of the backward pass, but for numbers of the source."""
     local, operands = step.local, step.operation.operands
-    letters = [Operand(names.text(index)) for index in (step.result, *operands[:3])]
+    letters = zip("yabc", (step.result, *operands), strict=False)
+    written = {letter: Operand(names.text(index)) for letter, index in letters}
     for k, (index, contribution) in enumerate(zip(operands, step.contributions, strict=True)):
         if contribution is None:
             continue
@@ -309,14 +310,13 @@ def _edges(
         elementwise = local.elementwise[k] and (
             local.by_hand or _is_slope(pull, adjoints[step.result])
         )
-        symbols = local.formulas[k](*letters)
-        if not local.by_hand and not elementwise:
-            symbols = Formula(before="", after=f", by the {symbols}")
+        is_map = not local.by_hand and not elementwise
+        template = f"{{ȳ}}, by the {local.symbols[k]}" if is_map else local.symbols[k]
         yield Edge(
             parent=node_of[step.result],
             child=node_of[index],
             operand=k,
-            symbols=symbols,
+            symbols=functools.partial(template.format, f=step.operation.name, **written),
             contribution=contribution,
             by_hand=local.by_hand,
             elementwise=elementwise,

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Shaped
 
-from funcnet.graph._notation import Formula, shape, summary
+from funcnet.graph._notation import shape, summary
 from funcnet.graph._source import Source
 
 
@@ -113,7 +113,7 @@ class Edge:
       parent: the index of the node that was computed.
       child: the index of the operand.
       operand: its position among the operands: `x · x` has two edges.
-      symbols: the local derivative in symbols.
+      symbols: the local derivative in symbols: `symbols(ȳ="ȳ")`, by the name of the adjoint.
       contribution: the child's share of its adjoint: incoming adjoint times local derivative.
       by_hand: whether the rule is in the table of `derivatives`; if not, `jax.vjp` made it.
       elementwise: whether the local derivative is an array.
@@ -125,7 +125,7 @@ class Edge:
     parent: int
     child: int
     operand: int
-    symbols: Formula
+    symbols: Callable[..., str] = dataclasses.field(repr=False)
     contribution: Array
     by_hand: bool
     elementwise: bool
@@ -136,7 +136,7 @@ class Edge:
     @property
     def formula(self) -> str:
         """The local derivative as text; for a linear map, what becomes of the adjoint `ȳ`."""
-        return str(self.symbols)
+        return self.symbols(ȳ="ȳ")
 
     @functools.cached_property
     def local_derivative(self) -> Array | str:

@@ -1,6 +1,5 @@
 """How numbers, arrays and operations are written: `−0.5`, `[32, 10]`, `w3 · b`, `∂L/∂w1`."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,24 +18,6 @@ class Operand(str):
 
     def __format__(self, spec: str) -> str:
         return f"({self!s})" if self.startswith("−") else str(self)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Formula:
-    """A local derivative in symbols; for a linear map, what becomes of the adjoint `ȳ`.
-
-    Attributes:
-      before: the text before `ȳ`; the whole derivative where it is an array.
-      after: the text after `ȳ`; `None` where the derivative is an array.
-      encloses: whether a fraction in the place of `ȳ` needs brackets: `(∂L/∂y)ᵀ`.
-    """
-
-    before: str
-    after: str | None = None
-    encloses: bool = False
-
-    def __str__(self) -> str:
-        return self.before if self.after is None else f"{self.before}ȳ{self.after}"
 
 
 _SIGNS = {"add": "+", "add_any": "+", "sub": "−", "mul": "·", "div": "/", "pow": "^"}

@@ -11,6 +11,7 @@ JAX has NaN.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -21,7 +22,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped
 
-from funcnet.graph._notation import Formula, number
+from funcnet.graph._notation import number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,23 +30,15 @@ class Rule:
     """The local derivative of a result by one operand.
 
     Attributes:
-      symbols: the derivative in symbols, with `{y}`, `{a}`, `{b}`, `{c}` for result and operands.
+      symbols: the derivative as a template, with `{y}`, `{a}`, `{b}`, `{c}` for the result and the
+        operands; that of a linear map has `{ȳ}` for the adjoint it acts on.
       pull: `pull(ȳ, y, *operands) -> ā`.
       elementwise: whether `∂y/∂a` is an array: each element depends on its own alone.
     """
 
-    symbols: Formula
+    symbols: str
     pull: Callable[..., Array]
     elementwise: bool
-
-    def formula(self, *names: str) -> Formula:
-        """Return the derivative in symbols, from the names of the result and the operands."""
-        written, after = dict(zip("yabc", names, strict=False)), self.symbols.after
-        return dataclasses.replace(
-            self.symbols,
-            before=self.symbols.before.format_map(written),
-            after=after and after.format_map(written),
-        )
 
 
 def slope(symbols: str, derivative: Callable[..., Any]) -> Rule:
@@ -56,22 +49,19 @@ def slope(symbols: str, derivative: Callable[..., Any]) -> Rule:
     Array(60., dtype=float32, weak_type=True)
     """
     return Rule(
-        symbols=Formula(before=symbols),
+        symbols=symbols,
         pull=lambda ȳ, y, *operands: ȳ * _like(ȳ, derivative(y, *operands)),
         elementwise=True,
     )
 
 
-def linear(
-    transposed: Callable[[Array], Array], before: str = "", after: str = "", encloses: bool = False
-) -> Rule:
-    """Return the rule of a linear map, `ā = transposed(ȳ)`; the rest is its `Formula`.
+def linear(symbols: str, transposed: Callable[[Array], Array]) -> Rule:
+    """Return the rule of a linear map: `ā = transposed(ȳ)`.
 
-    >>> total = linear(lambda ȳ: jnp.broadcast_to(ȳ, (3,)), "", ", to each")
+    >>> total = linear("{ȳ}, to each", lambda ȳ: jnp.broadcast_to(ȳ, (3,)))
     >>> total.pull(jnp.array(2.0), jnp.array(6.0), jnp.ones(3))
     Array([2., 2., 2.], dtype=float32, weak_type=True)
     """
-    symbols = Formula(before=before, after=after, encloses=encloses)
     return Rule(symbols=symbols, pull=lambda ȳ, *_: transposed(ȳ), elementwise=False)
 
 
@@ -98,7 +88,7 @@ def _gaussian(a: Array) -> Array:
 ONE = slope("1", lambda *_: 1)
 MINUS_ONE = slope("−1", lambda *_: -1)
 ZERO = Rule(
-    symbols=Formula(before="0"),
+    symbols="0",
     pull=lambda ȳ, *_: jnp.zeros_like(ȳ),  # 0 · ∞ would be NaN
     elementwise=True,
 )
@@ -179,7 +169,7 @@ def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
     def chosen(k: int) -> Rule:
         case = bool(k) if which.dtype == bool else k
         return Rule(
-            symbols=Formula(before=f"[{{a}} = {case}]"),
+            symbols=f"[{{a}} = {case}]",
             pull=lambda ȳ, *_: jnp.where(which == case, ȳ, jnp.zeros_like(ȳ)),
             elementwise=which.shape == cases[k].shape,
         )
@@ -198,7 +188,7 @@ def _clamp(low: Array, a: Array, high: Array) -> tuple[Rule, ...]:
 def _convert_element_type(a: Array, *, new_dtype: Any, **_: Any) -> tuple[Rule, ...]:
     """Take the real part of the adjoint of a number that becomes complex."""
     if jnp.issubdtype(new_dtype, jnp.complexfloating):
-        return (linear(lambda ȳ: ȳ.real.astype(a.dtype), "Re "),)
+        return (linear("Re {ȳ}", lambda ȳ: ȳ.real.astype(a.dtype)),)
     return (dataclasses.replace(ONE, pull=lambda ȳ, *_: ȳ.astype(a.dtype)),)
 
 
@@ -218,8 +208,8 @@ def _dot_general(
         return jnp.einsum(ȳ, result, factor, letters, to, precision=precision).astype(operand.dtype)
 
     return (
-        linear(lambda ȳ: product(ȳ, b, B, a, A), "", " {b}ᵀ"),
-        linear(lambda ȳ: product(ȳ, a, A, b, B), "{a}ᵀ "),
+        linear("{ȳ} {b}ᵀ", lambda ȳ: product(ȳ, b, B, a, A)),
+        linear("{a}ᵀ {ȳ}", lambda ȳ: product(ȳ, a, A, b, B)),
     )
 
 
@@ -230,33 +220,28 @@ def _reduce_extremum(a: Array, *, axes: Any, **_: Any) -> tuple[Rule, ...]:
         winners = (a == jnp.expand_dims(y, axes)).astype(ȳ.dtype)
         return winners * jnp.expand_dims(ȳ / winners.sum(axes), axes)
 
-    symbols = Formula(before="", after=", to where {a} = {y}")
-    return (Rule(symbols=symbols, pull=shared, elementwise=False),)
+    return (Rule(symbols="{ȳ}, to where {a} = {y}", pull=shared, elementwise=False),)
 
 
 def _broadcast_in_dim(
     a: Array, *, shape: Any, broadcast_dimensions: Any, **_: Any
 ) -> tuple[Rule, ...]:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
-    return (linear(lambda ȳ: match_operand(ȳ.sum(new), a), "Σ "),)
-
-
-def _reshape(a: Array, **_: Any) -> tuple[Rule, ...]:
-    return (linear(lambda ȳ: ȳ.reshape(a.shape), "", ", reshaped"),)
+    return (linear("Σ {ȳ}", lambda ȳ: match_operand(ȳ.sum(new), a)),)
 
 
 def _concatenate(*operands: Array, dimension: Any) -> tuple[Rule, ...]:
     ends = np.cumsum([a.shape[dimension] for a in operands]).tolist()
 
     def part(start: int, end: int) -> Rule:
-        return linear(lambda ȳ: lax.slice_in_dim(ȳ, start, end, axis=dimension), "its part of ")
+        return linear("its part of {ȳ}", lambda ȳ: lax.slice_in_dim(ȳ, start, end, axis=dimension))
 
     return tuple(map(part, [0, *ends[:-1]], ends))
 
 
 def _slice(a: Array, *, start_indices: Any, limit_indices: Any, strides: Any) -> tuple[Rule, ...]:
     where = tuple(map(slice, start_indices, limit_indices, strides or (1,) * a.ndim))
-    return (linear(lambda ȳ: jnp.zeros_like(a).at[where].set(ȳ), "", ", in its place"),)
+    return (linear("{ȳ}, in its place", lambda ȳ: jnp.zeros_like(a).at[where].set(ȳ)),)
 
 
 def _gather(
@@ -275,14 +260,13 @@ def _gather(
     def added(ȳ: Array) -> Array:
         return lax.scatter_add(jnp.zeros_like(a), indices, ȳ, numbers, mode=mode)
 
-    return (linear(added, "", ", added where it was read"), ZERO)
+    return (linear("{ȳ}, added where it was read", added), ZERO)
 
 
 def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
     def part(k: int) -> Rule:  # dynamic: one compiled program for all k
-        return linear(
-            lambda ȳ: lax.dynamic_index_in_dim(ȳ, k, axis, keepdims=False), "its part of "
-        )
+        part_of = functools.partial(lax.dynamic_index_in_dim, index=k, axis=axis, keepdims=False)
+        return linear("its part of {ȳ}", part_of)
 
     return tuple(map(part, range(len(operands))))
 
@@ -293,26 +277,27 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
         "select_n": _select_n,
         "clamp": _clamp,
         "convert_element_type": _convert_element_type,
-        "stop_gradient": lambda a: (
-            dataclasses.replace(ZERO, symbols=Formula(before="0, as told")),
-        ),
+        "stop_gradient": lambda a: (dataclasses.replace(ZERO, symbols="0, as told"),),
         "dot_general": _dot_general,
         # reductions and their opposites
         "reduce_sum": lambda a, *, axes, **_: (
-            linear(lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape), "", ", to each"),
+            linear("{ȳ}, to each", lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape)),
         ),
         **dict.fromkeys(("reduce_max", "reduce_min"), _reduce_extremum),
         "broadcast_in_dim": _broadcast_in_dim,
         "cumsum": lambda a, *, axis, reverse: (
-            linear(lambda ȳ: lax.cumsum(ȳ, axis, not reverse), "Σ ", " from here on"),
+            linear("Σ {ȳ} from here on", lambda ȳ: lax.cumsum(ȳ, axis, not reverse)),
         ),
         # other shapes, other orders
-        **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
+        **dict.fromkeys(
+            ("reshape", "squeeze", "expand_dims"),
+            lambda a, **_: (linear("{ȳ}, reshaped", lambda ȳ: ȳ.reshape(a.shape)),),
+        ),
         "transpose": lambda a, *, permutation: (
-            linear(lambda ȳ: ȳ.transpose(np.argsort(permutation)), "", "ᵀ", True),
+            linear("{ȳ}ᵀ", lambda ȳ: ȳ.transpose(np.argsort(permutation))),
         ),
         "rev": lambda a, *, dimensions: (
-            linear(lambda ȳ: lax.rev(ȳ, dimensions), "", ", reversed"),
+            linear("{ȳ}, reversed", lambda ȳ: lax.rev(ȳ, dimensions)),
         ),
         # parts and wholes
         "concatenate": _concatenate,
@@ -320,7 +305,7 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
         "slice": _slice,
         "gather": _gather,
         "index": lambda a, *, at: (  # the part of an array that one turn of a scan reads
-            linear(lambda ȳ: jnp.zeros_like(a).at[at].set(ȳ), "", ", in its place"),
+            linear("{ȳ}, in its place", lambda ȳ: jnp.zeros_like(a).at[at].set(ȳ)),
         ),
     }
 )
@@ -340,8 +325,8 @@ def rules(
     Complex numbers have none: there a derivative is not one number.
 
     >>> by_w, by_x = rules("mul", (jnp.array(2.0), jnp.array(3.0)), {})
-    >>> str(by_w.formula("y", "w", "x")), str(by_x.formula("y", "w", "x"))
-    ('x', 'w')
+    >>> by_w.symbols, by_x.symbols
+    ('{b!s}', '{a!s}')
     >>> rules("conv_general_dilated", (jnp.array(2.0), jnp.array(3.0)), {}) is None
     True
     """

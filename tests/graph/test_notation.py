@@ -7,7 +7,6 @@ import numpy as np
 from funcnet.graph import trace
 from funcnet.graph._nodes import statistics
 from funcnet.graph._notation import (
-    Formula,
     Operand,
     call,
     derivative,
@@ -39,8 +38,6 @@ def test_the_statistics_are_of_the_finite_elements():
 def test_operations_and_derivatives():
     a = Operand("−5")
     assert (f"x − {a}", f"max(x, {a!s})") == ("x − (−5)", "max(x, −5)")
-    assert str(Formula(before="2 x")) == "2 x"
-    assert str(Formula(before="aᵀ ", after="")) == "aᵀ ȳ"
     assert expression("mul", ["w1", "a"], {}) == "w1 · a"
     assert expression("integer_pow", ["x"], {"y": -2}) == "x⁻²"
     assert expression("sub", ["x", "−3"], {}) == "x − (−3)"

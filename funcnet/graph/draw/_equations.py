@@ -11,6 +11,7 @@ from funcnet.graph._nodes import Computation, Edge, Node
 from funcnet.graph._notation import factor, fraction, summary
 
 MAX_TERMS = 4  # terms of a sum that are written; the rest is an ellipsis
+SEAM = "\0"  # stands in a formula where the fraction goes; no name has it
 
 
 def forward(node: Node) -> str:
@@ -40,14 +41,15 @@ def _symbols(graph: Computation, use: Edge) -> str:
 
 def _numbers(graph: Computation, use: Edge) -> str:
     """Return `(−3)(5)`; for arrays, what becomes of the incoming adjoint."""
-    parent, formula = graph.nodes[use.parent], use.symbols
+    parent = graph.nodes[use.parent]
     if _is_number(use):
         return _text(factor(parent.adjoint) + factor(use.local_derivative))
     incoming = _fraction(graph.objective, parent.name)
-    if formula.after is None:
-        return f"{incoming}<mo>⊙</mo>{_text(f'({formula})')}"
-    whole = f"<mo>(</mo>{incoming}<mo>)</mo>" if formula.encloses else incoming
-    return f"{_part(formula.before)}{whole}{_part(formula.after)}"
+    before, *after = use.symbols(ȳ=SEAM).split(SEAM)
+    if not after:
+        return f"{incoming}<mo>⊙</mo>{_text(f'({before})')}"
+    whole = f"<mo>(</mo>{incoming}<mo>)</mo>" if after[0].startswith("ᵀ") else incoming
+    return f"{_part(before)}{whole}{_part(after[0])}"
 
 
 def _is_number(use: Edge) -> bool:
