@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax.numpy as jnp
@@ -46,11 +45,11 @@ def slope(symbols: str, derivative: Callable[..., Any]) -> Rule:
 
     >>> square = slope("2 {a}", lambda y, a: 2 * a)
     >>> square.pull(jnp.array(10.0), jnp.array(9.0), jnp.array(3.0))
-    Array(60., dtype=float32, weak_type=True)
+    Array(60., dtype=float32)
     """
     return Rule(
         symbols=symbols,
-        pull=lambda ȳ, y, *operands: ȳ * _like(ȳ, derivative(y, *operands)),
+        pull=lambda ȳ, y, *operands: ȳ * jnp.asarray(derivative(y, *operands), ȳ.dtype),
         elementwise=True,
     )
 
@@ -63,12 +62,6 @@ def linear(symbols: str, transposed: Callable[[Array], Array]) -> Rule:
     Array([2., 2., 2.], dtype=float32, weak_type=True)
     """
     return Rule(symbols=symbols, pull=lambda ȳ, *_: transposed(ȳ), elementwise=False)
-
-
-def _like(ȳ: Array, derivative: Any) -> Any:
-    """Return booleans as numbers of ȳ's type, numbers as they are."""
-    dtype = getattr(derivative, "dtype", None)
-    return derivative if dtype is None or dtype == ȳ.dtype else derivative.astype(ȳ.dtype)
 
 
 def _share(a: Array, b: Array) -> Array:
@@ -93,65 +86,60 @@ ZERO = Rule(
     elementwise=True,
 )
 
-SLOPES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
-    {
-        # arithmetic
-        "add": (ONE, ONE),
-        "add_any": (ONE, ONE),
-        "sub": (ONE, MINUS_ONE),
-        "mul": (slope("{b!s}", lambda y, a, b: b), slope("{a!s}", lambda y, a, b: a)),
-        "div": (
-            slope("1 / {b}", lambda y, a, b: 1 / b),
-            slope("−{y} / {b}", lambda y, a, b: -y / b),
-        ),
-        "neg": (MINUS_ONE,),
-        # powers
-        "pow": (
-            slope("{b} {a}^({b} − 1)", lambda y, a, b: b * a ** jnp.where(b == 0, 1, b - 1)),
-            slope("{y} log {a}", lambda y, a, b: y * jnp.log(jnp.where(a == 0, 1, a))),
-        ),
-        "square": (slope("2 {a}", lambda y, a: 2 * a),),
-        "sqrt": (slope("1 / (2 {y})", lambda y, a: 0.5 / y),),
-        "rsqrt": (slope("−{y} / (2 {a})", lambda y, a: -0.5 * y / a),),
-        "cbrt": (slope("{y} / (3 {a})", lambda y, a: y / (3 * a)),),
-        # exponentials and logarithms
-        "exp": (slope("{y!s}", lambda y, a: y),),
-        "exp2": (slope("{y} log 2", lambda y, a: y * math.log(2)),),
-        "expm1": (slope("{y} + 1", lambda y, a: y + 1),),
-        "log": (slope("1 / {a}", lambda y, a: 1 / a),),
-        "log1p": (slope("1 / (1 + {a})", lambda y, a: 1 / (1 + a)),),
-        "logistic": (slope("{y} (1 − {y})", lambda y, a: _bell(a)),),
-        "erf": (slope("2/√π e^(−{a}²)", lambda y, a: _gaussian(a)),),
-        "erfc": (slope("−2/√π e^(−{a}²)", lambda y, a: -_gaussian(a)),),
-        # trigonometry
-        "sin": (slope("cos {a}", lambda y, a: jnp.cos(a)),),
-        "cos": (slope("−sin {a}", lambda y, a: -jnp.sin(a)),),
-        "tan": (slope("1 + {y}²", lambda y, a: 1 + y * y),),
-        "asin": (slope("1 / √(1 − {a}²)", lambda y, a: lax.rsqrt(1 - a * a)),),
-        "acos": (slope("−1 / √(1 − {a}²)", lambda y, a: -lax.rsqrt(1 - a * a)),),
-        "atan": (slope("1 / (1 + {a}²)", lambda y, a: 1 / (1 + a * a)),),
-        "atan2": (
-            slope("{b} / ({a}² + {b}²)", lambda y, a, b: b / (a * a + b * b)),
-            slope("−{a} / ({a}² + {b}²)", lambda y, a, b: -a / (a * a + b * b)),
-        ),
-        "sinh": (slope("cosh {a}", lambda y, a: jnp.cosh(a)),),
-        "cosh": (slope("sinh {a}", lambda y, a: jnp.sinh(a)),),
-        "tanh": (slope("1 − {y}²", lambda y, a: 4 * _bell(2 * a)),),
-        # kinks and steps
-        "max": (
-            slope("[{a} > {b}]", lambda y, a, b: _share(a, b)),
-            slope("[{b} > {a}]", lambda y, a, b: _share(b, a)),
-        ),
-        "min": (
-            slope("[{a} < {b}]", lambda y, a, b: _share(b, a)),
-            slope("[{b} < {a}]", lambda y, a, b: _share(a, b)),
-        ),
-        "abs": (slope("sign {a}", lambda y, a: jnp.sign(a)),),
-        **dict.fromkeys(("sign", "floor", "ceil", "round"), (ZERO,)),
-        # identities
-        **dict.fromkeys(("copy", "copy_p"), (ONE,)),
-    }
-)
+SLOPES: Mapping[str, tuple[Rule, ...]] = {
+    # arithmetic
+    "add": (ONE, ONE),
+    "add_any": (ONE, ONE),
+    "sub": (ONE, MINUS_ONE),
+    "mul": (slope("{b!s}", lambda y, a, b: b), slope("{a!s}", lambda y, a, b: a)),
+    "div": (slope("1 / {b}", lambda y, a, b: 1 / b), slope("−{y} / {b}", lambda y, a, b: -y / b)),
+    "neg": (MINUS_ONE,),
+    # powers
+    "pow": (
+        slope("{b} {a}^({b} − 1)", lambda y, a, b: b * a ** jnp.where(b == 0, 1, b - 1)),
+        slope("{y} log {a}", lambda y, a, b: y * jnp.log(jnp.where(a == 0, 1, a))),
+    ),
+    "square": (slope("2 {a}", lambda y, a: 2 * a),),
+    "sqrt": (slope("1 / (2 {y})", lambda y, a: 0.5 / y),),
+    "rsqrt": (slope("−{y} / (2 {a})", lambda y, a: -0.5 * y / a),),
+    "cbrt": (slope("{y} / (3 {a})", lambda y, a: y / (3 * a)),),
+    # exponentials and logarithms
+    "exp": (slope("{y!s}", lambda y, a: y),),
+    "exp2": (slope("{y} log 2", lambda y, a: y * math.log(2)),),
+    "expm1": (slope("{y} + 1", lambda y, a: y + 1),),
+    "log": (slope("1 / {a}", lambda y, a: 1 / a),),
+    "log1p": (slope("1 / (1 + {a})", lambda y, a: 1 / (1 + a)),),
+    "logistic": (slope("{y} (1 − {y})", lambda y, a: _bell(a)),),
+    "erf": (slope("2/√π e^(−{a}²)", lambda y, a: _gaussian(a)),),
+    "erfc": (slope("−2/√π e^(−{a}²)", lambda y, a: -_gaussian(a)),),
+    # trigonometry
+    "sin": (slope("cos {a}", lambda y, a: jnp.cos(a)),),
+    "cos": (slope("−sin {a}", lambda y, a: -jnp.sin(a)),),
+    "tan": (slope("1 + {y}²", lambda y, a: 1 + y * y),),
+    "asin": (slope("1 / √(1 − {a}²)", lambda y, a: lax.rsqrt(1 - a * a)),),
+    "acos": (slope("−1 / √(1 − {a}²)", lambda y, a: -lax.rsqrt(1 - a * a)),),
+    "atan": (slope("1 / (1 + {a}²)", lambda y, a: 1 / (1 + a * a)),),
+    "atan2": (
+        slope("{b} / ({a}² + {b}²)", lambda y, a, b: b / (a * a + b * b)),
+        slope("−{a} / ({a}² + {b}²)", lambda y, a, b: -a / (a * a + b * b)),
+    ),
+    "sinh": (slope("cosh {a}", lambda y, a: jnp.cosh(a)),),
+    "cosh": (slope("sinh {a}", lambda y, a: jnp.sinh(a)),),
+    "tanh": (slope("1 − {y}²", lambda y, a: 4 * _bell(2 * a)),),
+    # kinks and steps
+    "max": (
+        slope("[{a} > {b}]", lambda y, a, b: _share(a, b)),
+        slope("[{b} > {a}]", lambda y, a, b: _share(b, a)),
+    ),
+    "min": (
+        slope("[{a} < {b}]", lambda y, a, b: _share(b, a)),
+        slope("[{b} < {a}]", lambda y, a, b: _share(a, b)),
+    ),
+    "abs": (slope("sign {a}", lambda y, a: jnp.sign(a)),),
+    **dict.fromkeys(("sign", "floor", "ceil", "round"), (ZERO,)),
+    # identities
+    **dict.fromkeys(("copy", "copy_p"), (ONE,)),
+}
 """Elementwise operations: one slope per operand, in the order of the operands."""
 
 
@@ -271,44 +259,40 @@ def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
     return tuple(map(part, range(len(operands))))
 
 
-STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = MappingProxyType(
-    {
-        "integer_pow": _integer_pow,
-        "select_n": _select_n,
-        "clamp": _clamp,
-        "convert_element_type": _convert_element_type,
-        "stop_gradient": lambda a: (dataclasses.replace(ZERO, symbols="0, as told"),),
-        "dot_general": _dot_general,
-        # reductions and their opposites
-        "reduce_sum": lambda a, *, axes, **_: (
-            linear("{ȳ}, to each", lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape)),
-        ),
-        **dict.fromkeys(("reduce_max", "reduce_min"), _reduce_extremum),
-        "broadcast_in_dim": _broadcast_in_dim,
-        "cumsum": lambda a, *, axis, reverse: (
-            linear("Σ {ȳ} from here on", lambda ȳ: lax.cumsum(ȳ, axis, not reverse)),
-        ),
-        # other shapes, other orders
-        **dict.fromkeys(
-            ("reshape", "squeeze", "expand_dims"),
-            lambda a, **_: (linear("{ȳ}, reshaped", lambda ȳ: ȳ.reshape(a.shape)),),
-        ),
-        "transpose": lambda a, *, permutation: (
-            linear("{ȳ}ᵀ", lambda ȳ: ȳ.transpose(np.argsort(permutation))),
-        ),
-        "rev": lambda a, *, dimensions: (
-            linear("{ȳ}, reversed", lambda ȳ: lax.rev(ȳ, dimensions)),
-        ),
-        # parts and wholes
-        "concatenate": _concatenate,
-        "stack": _stack,  # also the results of a scan's turns, put together
-        "slice": _slice,
-        "gather": _gather,
-        "index": lambda a, *, at: (  # the part of an array that one turn of a scan reads
-            linear("{ȳ}, in its place", lambda ȳ: jnp.zeros_like(a).at[at].set(ȳ)),
-        ),
-    }
-)
+STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = {
+    "integer_pow": _integer_pow,
+    "select_n": _select_n,
+    "clamp": _clamp,
+    "convert_element_type": _convert_element_type,
+    "stop_gradient": lambda a: (dataclasses.replace(ZERO, symbols="0, as told"),),
+    "dot_general": _dot_general,
+    # reductions and their opposites
+    "reduce_sum": lambda a, *, axes, **_: (
+        linear("{ȳ}, to each", lambda ȳ: jnp.broadcast_to(jnp.expand_dims(ȳ, axes), a.shape)),
+    ),
+    **dict.fromkeys(("reduce_max", "reduce_min"), _reduce_extremum),
+    "broadcast_in_dim": _broadcast_in_dim,
+    "cumsum": lambda a, *, axis, reverse: (
+        linear("Σ {ȳ} from here on", lambda ȳ: lax.cumsum(ȳ, axis, not reverse)),
+    ),
+    # other shapes, other orders
+    **dict.fromkeys(
+        ("reshape", "squeeze", "expand_dims"),
+        lambda a, **_: (linear("{ȳ}, reshaped", lambda ȳ: ȳ.reshape(a.shape)),),
+    ),
+    "transpose": lambda a, *, permutation: (
+        linear("{ȳ}ᵀ", lambda ȳ: ȳ.transpose(np.argsort(permutation))),
+    ),
+    "rev": lambda a, *, dimensions: (linear("{ȳ}, reversed", lambda ȳ: lax.rev(ȳ, dimensions)),),
+    # parts and wholes
+    "concatenate": _concatenate,
+    "stack": _stack,  # also the results of a scan's turns, put together
+    "slice": _slice,
+    "gather": _gather,
+    "index": lambda a, *, at: (  # the part of an array that one turn of a scan reads
+        linear("{ȳ}, in its place", lambda ȳ: jnp.zeros_like(a).at[at].set(ȳ)),
+    ),
+}
 """Operations whose rules depend on shapes or parameters: `rule(*operands, **parameters)`."""
 
 ELEMENTWISE = frozenset(SLOPES).union(
