@@ -4,11 +4,10 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 
 from funcnet.graph._nodes import is_number
 from funcnet.graph._notation import call, expression, number
-from funcnet.graph._source import Evaluation, evaluations
+from funcnet.graph._source import Targets, evaluations
 from funcnet.graph._tape import Operation, Tape
 
 
@@ -79,17 +78,15 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
     )
 
 
-RETURNED: Mapping[tuple[str, str], str] = MappingProxyType(
-    {
-        ("scan", "scan"): "",
-        ("while_loop", "while"): "",
-        ("cond", "cond"): "",
-        ("switch", "cond"): "",
-        ("map", "scan"): "[1]",
-        ("fori_loop", "scan"): "[0][1]",
-        ("fori_loop", "while"): "[2]",
-    }
-)
+RETURNED: Mapping[tuple[str, str], str] = {
+    ("scan", "scan"): "",
+    ("while_loop", "while"): "",
+    ("cond", "cond"): "",
+    ("switch", "cond"): "",
+    ("map", "scan"): "[1]",
+    ("fori_loop", "scan"): "[0][1]",
+    ("fori_loop", "while"): "[2]",
+}
 """The part of a body's result that the caller gets, by the called function and the loop."""
 
 
@@ -97,28 +94,26 @@ def _assigned_names(tape: Tape) -> tuple[list[tuple[int, str]], dict[int, int]]:
     """Return the names that the source gives to results; the outermost call has the last word."""
     named: list[tuple[int, str]] = []
     owners: dict[int, int] = {}
-    for evaluation in evaluations([(step.name, step.stack) for step in tape.operations]):
-        last = tape.operations[evaluation.last]
-        names = dict(_result_names(evaluation, last))
-        if not names:
-            continue
+    for targets, run, is_direct in evaluations([(op.name, op.stack) for op in tape.operations]):
+        last = tape.operations[run[-1]]
+        names = dict(_result_names(targets, last, is_direct))
         turn = "".join(f"[{k}]" for k in last.stack.turn)
         named += [(index, name + turn) for index, name in names.items() if name != "_"]
-        for operation in tape.operations[evaluation.first : evaluation.last]:
-            for index in operation.results:
-                owners[index] = owners.get(index, next(iter(names)))
+        for i in run[:-1] if names else ():
+            for index in tape.operations[i].results:
+                _ = owners.setdefault(index, next(iter(names)))
     return named, owners
 
 
-def _result_names(evaluation: Evaluation, last: Operation) -> Iterator[tuple[int, str]]:
+def _result_names(targets: Targets, last: Operation, is_direct: bool) -> Iterator[tuple[int, str]]:
     """Name the results of an assignment's last operation, `_` for one that is dropped."""
-    paths = _result_paths(last) if evaluation.is_direct else None
+    paths = _result_paths(last) if is_direct else None
     if paths is None:
-        if len(evaluation.targets) == len(last.results):
-            yield from zip(last.results, evaluation.targets.values(), strict=True)
+        if len(targets) == len(last.results):
+            yield from zip(last.results, targets.values(), strict=True)
         return
     for index, path in zip(last.results, paths, strict=True):
-        for start, name in evaluation.targets.items():
+        for start, name in targets.items():
             if path is not None and path.startswith(start):
                 yield index, name if name == "_" else name + path.removeprefix(start)
 
@@ -129,10 +124,10 @@ def _result_paths(operation: Operation) -> list[str | None] | None:
     The body returns the same pytree: a scan's carry and its `y`.
     """
     calls = [(function, operation.primitive) for function in operation.stack.library]
-    found = next((call for call in calls if call in RETURNED), None)
-    if found is None:
+    part = next((RETURNED[call] for call in calls if call in RETURNED), None)
+    if part is None:
         return None
-    parameters, returned = operation.parameters, f"result{RETURNED[found]}"
+    parameters, returned = operation.parameters, f"result{part}"
     body = parameters.get("jaxpr") or parameters.get("body_jaxpr") or parameters["branches"][0]
     paths = body.jaxpr.debug_info.result_paths  # None after vmap
     return paths and [

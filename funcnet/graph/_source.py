@@ -20,8 +20,12 @@ import jax
 import jaxtyping
 
 Span: TypeAlias = tuple[int | None, int | None, int | None, int | None]  # code.co_positions
-Syntax: TypeAlias = tuple[dict[Span, dict[str, str]], list[tuple[int, int]]]
-"""The names on the left of each assignment, by the position of its right side; lines of loops."""
+Targets: TypeAlias = Mapping[str, str]
+"""The names on the left of an assignment, by their position in the value: `{"": "b"}`; for
+`(w, b), y = ...` `{"[0][0]": "w", "[0][1]": "b", "[1]": "y"}`."""
+
+Syntax: TypeAlias = tuple[dict[Span, Targets], list[tuple[int, int]]]
+"""The targets of each assignment, by the position of its right side; the lines of loops."""
 
 _WRAPPERS = (os.path.dirname(jax.__file__), os.path.dirname(jaxtyping.__file__))
 _STANDARD = sysconfig.get_path("stdlib")
@@ -105,22 +109,6 @@ class Stack:
         return (frame.code.co_name for frame in reversed(list(below)))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """Operations, from the index `first` to `last`, that evaluated the right side of an assignment.
-
-    Attributes:
-      targets: the names on its left side, by their position in the value: `{"": "b"}`; for
-        `(w, b), y = ...` `{"[0][0]": "w", "[0][1]": "b", "[1]": "y"}`.
-      is_direct: whether the expression itself calls the last, and not a function of the user's.
-    """
-
-    targets: Mapping[str, str]
-    first: int
-    last: int
-    is_direct: bool
-
-
 @functools.cache
 def _positions(code: CodeType) -> tuple[Span, ...]:
     return tuple(code.co_positions())
@@ -134,31 +122,24 @@ def _is_library(code: CodeType) -> bool:
     return standard or file.startswith(_WRAPPERS) or file.startswith("<@beartype")
 
 
-def evaluations(steps: Sequence[tuple[str, Stack]]) -> list[Evaluation]:
-    """Return the assignments that the named operations carried out, those of inner calls first.
+def evaluations(steps: Sequence[tuple[str, Stack]]) -> Iterator[tuple[Targets, range, bool]]:
+    """Yield the assignments that the named operations carried out, those of inner calls first.
 
     Neighbours with the same outer frames come from one expression. If it is the right side of an
-    assignment, the last of them made its value.
+    assignment, the last of them made its value. Each has its targets, the indices of its
+    operations, and whether the expression itself calls the last, and not a function of the user's.
     """
     syntax = functools.cache(_syntax)
     is_repeated = functools.cache(lambda frame: _is_repeated(frame, syntax))
     stacks = [stack for _, stack in steps]
-    depth = max((len(stack.user) for stack in stacks), default=0)
-    found = []
-    for level in reversed(range(depth)):
+    for level in reversed(range(max((len(stack.user) for stack in stacks), default=0))):
         end = 0
         for run in _runs(steps, level, is_repeated):
             frame, last = stacks[run[0]].user[level], run[-1]
             if targets := syntax(frame.code.co_filename)[0].get(frame.span):
-                evaluation = Evaluation(
-                    targets=targets,
-                    first=_first_step(stacks, level, run[0], end),
-                    last=last,
-                    is_direct=len(stacks[last].user) == level + 1,
-                )
-                found.append(evaluation)
+                first = _first_step(stacks, level, run[0], end)
                 end = last + 1
-    return found
+                yield targets, range(first, end), len(stacks[last].user) == level + 1
 
 
 def _first_step(stacks: Sequence[Stack], level: int, first: int, end: int) -> int:
@@ -191,9 +172,9 @@ def _runs(
         here = any(map(is_repeated, prefix))
         run: list[int] = []
         for i in group:
-            again = run and steps[i][0] == steps[run[0]][0]
-            again = again and steps[i][1].whole == steps[run[0]][1].whole
-            if again and (here or not any(map(is_repeated, steps[i][1].user[level + 1 :]))):
+            name, stack = steps[i]
+            again = run and (name, stack.whole) == (steps[run[0]][0], steps[run[0]][1].whole)
+            if again and (here or not any(map(is_repeated, stack.user[level + 1 :]))):
                 yield run
                 run = []
             run.append(i)
@@ -219,7 +200,7 @@ def _is_repeated(frame: Frame, syntax: Callable[[str], Syntax]) -> bool:
     return any(begin <= first <= line <= last for first, last in loops)
 
 
-def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, dict[str, str]]]:
+def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, Targets]]:
     match node:
         case (
             ast.Assign(targets=[target, *_], value=value)
@@ -231,7 +212,7 @@ def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, dict[str, str]]]:
             yield _span(node), {"": ast.unparse(target)}
 
 
-def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, dict[str, str]]]:
+def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, Targets]]:
     """Yield the parts of a target with their values: of a pair, of a condition's branches."""
     match target, value:
         case (ast.Tuple() | ast.List()) as left, (ast.Tuple() | ast.List()) as right:
