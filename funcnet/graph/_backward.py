@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr
 
 from funcnet._jaxpr import CALLS, CUSTOM, called
 from funcnet.base import UsageError
-from funcnet.graph._tape import Operation, Tape
+from funcnet.graph._tape import Cotangents, Operation, Tape
 from funcnet.graph.derivatives import ELEMENTWISE, Rule, match_operand, rules
 
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite"})
@@ -32,8 +32,7 @@ class Local:
       symbols: templates, as `derivatives.Rule.symbols`; `{f}` is the name of the operation.
       elementwise: whether the derivative is an array; for a function with a derivative of its own,
         whether its values are elementwise: its rule may not be.
-      linear: whether `pull` is known to be linear; the rule of a `custom_vjp` may not be.
-      by_hand: whether the rules are in the table of `derivatives`.
+      linear, by_hand: as those of an `Edge`.
       pull: from the adjoint of the result to the contributions; `None` for an operand without one.
     """
 
@@ -54,9 +53,7 @@ class Step:
     contributions: tuple[Any, ...]
 
 
-def backward(
-    tape: Tape, cotangents: Iterable[tuple[int, Any]]
-) -> tuple[dict[int, Any], list[Step]]:
+def backward(tape: Tape, cotangents: Cotangents) -> tuple[dict[int, Any], list[Step]]:
     """Return the adjoints of all values that an output depends on, by index, and the steps."""
     adjoints = summed(cotangents)
     steps = []
@@ -90,8 +87,7 @@ def _local(tape: Tape, operation: Operation, k: int) -> Local:
     y = tape.values[operation.results[k]]
     if operation.body is not None:
         return _through_body(operation.body, k, wanted)
-    by_hand = rules(operation.primitive, operands, operation.parameters)
-    if by_hand is not None:
+    if by_hand := rules(operation.primitive, operands, operation.parameters):
         return _by_hand(by_hand, operands, y, wanted)
     return _through_vjp(operation, operands, k, y, _derived(tape, operation, wanted))
 

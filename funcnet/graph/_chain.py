@@ -115,9 +115,12 @@ def chain_rule(graph: Computation, variable: Node) -> ChainRule:
 
     @functools.cache
     def factors(index: int) -> Mapping[int, Factor]:
-        if index == top:
-            return {i: _first(graph, graph.nodes[i]) for i in below[top]}
-        return _factors(graph, steps[index], below[index])
+        if index < top:
+            return _factors(graph, steps[index], below[index])
+        begun = graph.cotangents.items()  # ∂(ȳ · y)/∂y = ȳ
+        return {
+            i: _factor(graph.objective, (), graph.nodes[i], "its cotangent", ȳ) for i, ȳ in begun
+        }
 
     count = counts.get(output, 0)
     few = 0 < count <= MAX_PATHS
@@ -144,14 +147,12 @@ def _paths(
             begun += reversed(further)
 
 
-def _first(graph: Computation, output: Node) -> Factor:
-    """Return `∂(ȳ · y)/∂y = ȳ`."""
-    cotangent = graph.cotangents[output.index]
+def _factor(of: str, shape: tuple[int, ...], child: Node, formula: str, value: Any) -> Factor:
     return Factor(
-        symbol=derivative(graph.objective, output.name),
-        formula="its cotangent",
-        value=cotangent if is_number(cotangent) else None,
-        shapes=f"[] → {list(cotangent.shape)}",
+        symbol=derivative(of, child.name),
+        formula=formula,
+        value=value if is_number(child.value) else None,
+        shapes=f"{list(shape)} → {list(child.value.shape)}",
     )
 
 
@@ -199,11 +200,12 @@ def _factors(
         numbers[edge.child] = pulled
     children = [graph.nodes[i] for i in reads]
     return {
-        child.index: Factor(
-            symbol=derivative(parent.name, child.name),
-            formula=_sum(ways[child.index]),
-            value=numbers[child.index] if is_number(child.value) else None,
-            shapes=f"{list(parent.value.shape)} → {list(child.value.shape)}",
+        child.index: _factor(
+            parent.name,
+            parent.value.shape,
+            child,
+            _sum(ways[child.index]),
+            numbers[child.index],
         )
         for child in children
     }

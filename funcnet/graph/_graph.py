@@ -349,20 +349,20 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
     kept = sorted(inside.union(*(graph.nodes[i].inputs for i in inside)))
     index = {old: new for new, old in enumerate(kept)}
     edges = [edge for edge in graph.edges if edge.parent in inside]
-    later = (edge for edge in graph.edges if edge.parent not in inside and edge.child in inside)
+    later = [edge for edge in graph.edges if edge.parent not in inside and edge.child in inside]
     received = summed((edge.child, edge.contribution) for edge in edges)
-    ends = {i: ȳ for i, ȳ in graph.cotangents.items() if i in inside}
-    cotangents = summed([*((edge.child, edge.contribution) for edge in later), *ends.items()])
+    begun = [(edge.child, edge.contribution) for edge in later]
+    begun += [(i, ȳ) for i, ȳ in graph.cotangents.items() if i in inside]
+    cotangents = dict(sorted(summed(begun).items()))
 
-    def moved(old: int) -> Node:
-        node = graph.nodes[old]
-        if old in inside:
+    def moved(node: Node) -> Node:
+        if node.index in inside:
             inputs = tuple(index[i] for i in node.inputs)
-            return dataclasses.replace(node, index=index[old], inputs=inputs)
-        adjoint = received.get(old, jnp.zeros_like(node.value))
+            return dataclasses.replace(node, index=index[node.index], inputs=inputs)
+        adjoint = received.get(node.index, jnp.zeros_like(node.value))
         return dataclasses.replace(
             node,
-            index=index[old],
+            index=index[node.index],
             inputs=(),
             adjoint=None if node.adjoint is None else adjoint,
             **dict.fromkeys(("operation", "expression", "numbers"), "argument"),
@@ -370,13 +370,13 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
 
     return Graph(
         name=f"{graph.name}[{turn}]",
-        nodes=tuple(map(moved, kept)),
+        nodes=tuple(moved(graph.nodes[i]) for i in kept),
         edges=tuple(
             dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
             for edge in edges
         ),
-        outputs=tuple(index[i] for i in sorted(cotangents)) or (index[max(inside)],),
-        cotangents={index[i]: ȳ for i, ȳ in sorted(cotangents.items())},
+        outputs=tuple(index[i] for i in cotangents) or (index[max(inside)],),
+        cotangents={index[i]: ȳ for i, ȳ in cotangents.items()},
         bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
         aliases={name: index[i] for name, i in graph.aliases.items() if i in index},
     )

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -185,16 +186,13 @@ class Computation:
     @functools.cached_property
     def operands(self) -> Mapping[int, tuple[Edge, ...]]:
         """The edges from every node, by its index, down to its operands."""
-        return _grouped((edge.parent, edge) for edge in self.edges)
+        return _grouped(self.edges, operator.attrgetter("parent"))
 
     @functools.cached_property
     def uses(self) -> Mapping[int, tuple[Edge, ...]]:
         """The edges from every node, by its index, up to its uses; they sum to its adjoint."""
-        return _grouped((edge.child, edge) for edge in self.edges)
+        return _grouped(self.edges, operator.attrgetter("child"))
 
 
-def _grouped(edges: Iterable[tuple[int, Edge]]) -> Mapping[int, tuple[Edge, ...]]:
-    groups: dict[int, list[Edge]] = defaultdict(list)
-    for index, edge in edges:
-        groups[index].append(edge)
-    return {index: tuple(group) for index, group in groups.items()}
+def _grouped(edges: Sequence[Edge], end: Callable[[Edge], int]) -> Mapping[int, tuple[Edge, ...]]:
+    return {i: tuple(group) for i, group in itertools.groupby(sorted(edges, key=end), end)}

@@ -9,7 +9,6 @@ the tape.
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jax
@@ -34,8 +33,7 @@ class Operation:
     Attributes:
       name: the primitive, or the function with a derivative of its own: `sigmoid`.
       primitive: JAX's name for it; for such a function `custom_jvp_call` or `custom_vjp_call`.
-      bind: the operation itself, from operands to a tuple of results.
-      stack: the calls that led to it.
+      bind: from the values of the operands to a tuple of results.
       body: for `scan`, `while` and `cond` the tape of the inside.
     """
 
@@ -57,8 +55,6 @@ class Tape:
       expand: the names of the operations to open.
       literals: the indices of the numbers that stand in the source.
       constants: the indices of the values that depend on no argument.
-      inputs: the indices of the arguments.
-      outputs: the indices of the results.
       openable: the names of the operations that could be, or were, opened.
     """
 
@@ -97,7 +93,7 @@ class Tape:
         bind: Callable[..., tuple[Any, ...]],
         stack: Stack,
         *,
-        parameters: Mapping[str, Any] = MappingProxyType({}),
+        parameters: Mapping[str, Any] | None = None,
         primitive: str = "",
         body: "Tape | None" = None,
     ) -> list[int]:
@@ -114,7 +110,7 @@ class Tape:
             primitive=primitive or name,
             operands=tuple(operands),
             results=tuple(results),
-            parameters=parameters,
+            parameters=parameters or {},
             bind=bind,
             stack=stack,
             body=body,
@@ -165,13 +161,12 @@ def argument_names(
     function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
 ) -> list[str]:
     """Return the function's name for each array: `w1`, `params.weight`, `layers[0].bias`."""
-    paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    parameters = positional_names(function, len(args))
-    names = []
-    for (kind, key, *rest), _ in paths:
-        parameter = parameters[key.idx] if kind.idx == 0 else key.key
-        names.append(parameter + jax.tree_util.keystr(tuple(rest)))
-    return names
+    positional = zip(positional_names(function, len(args)), args, strict=True)
+    return [
+        name + jax.tree_util.keystr(path)
+        for name, argument in [*positional, *sorted(kwargs.items())]
+        for path, _ in jax.tree_util.tree_flatten_with_path(argument)[0]
+    ]
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -259,7 +254,6 @@ def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any], expand: Iterable[str]
 
 
 def _carry_out(tape: Tape, jaxpr: ClosedJaxpr, inputs: Sequence[int], stack: Stack) -> list[int]:
-
     def perform(equation: JaxprEqn, operands: list[int]) -> list[int]:
         return _perform(tape, equation, operands, stack.call(equation.source_info))
 
@@ -281,10 +275,10 @@ def _perform(tape: Tape, equation: Any, operands: list[int], stack: Stack) -> li
             "every value can be seen in the graph."
         )
     name = called(parameters).jaxpr.debug_info.func_name if primitive in CUSTOM else primitive
-    if primitive in OPENERS:
+    if primitive in LOOPS or primitive in CUSTOM:
         tape.openable.update((name, primitive))
         if not tape.expand.isdisjoint((name, primitive)):
-            return OPENERS[primitive](tape, parameters, operands, stack)
+            return LOOPS.get(primitive, _call)(tape, parameters, operands, stack)
     return tape.carry_out(
         name,
         operands,
@@ -374,10 +368,9 @@ def _known(loop: str, condition: Any) -> Any:
     return condition
 
 
-Opener: TypeAlias = Callable[[Tape, Any, list[int], Stack], list[int]]
-
-LOOPS: Mapping[str, Opener] = MappingProxyType({"scan": _scan, "while": _while, "cond": _cond})
+LOOPS: Mapping[str, Callable[[Tape, Any, list[int], Stack], list[int]]] = {
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+}
 """Control flow: one operation with a body, unless it is to be opened."""
-
-OPENERS: Mapping[str, Opener] = MappingProxyType({**LOOPS, **dict.fromkeys(CUSTOM, _call)})
-"""One operation unless it is to be opened: control flow, functions with their own derivative."""
