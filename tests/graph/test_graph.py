@@ -13,17 +13,6 @@ from funcnet import activations, losses, models
 from funcnet.graph._graph import gradient, trace
 
 
-def lecture(w1, w2, w3, w4, a):
-    b = w1 * a
-    c = w2 * a
-    d = w3 * b + w4 * c
-    L = 10 - d
-    return L  # noqa: RET504
-
-
-LECTURE = (1.0, 2.0, 3.0, 4.0, 5.0)
-
-
 def rnn(w, xs):
     def step(h, x):
         h = jnp.tanh(w @ h + x)
@@ -171,8 +160,7 @@ def test_at_least_forty_functions():
     assert len(FUNCTIONS) >= 40
 
 
-def test_the_lecture():
-    graph = trace(lecture)(*LECTURE)
+def test_the_lecture(lecture):
     adjoints = {
         "w1": -15,
         "w2": -20,
@@ -184,16 +172,11 @@ def test_the_lecture():
         "d": -1,
         "L": 1,
     }
-    assert {name: float(graph[name].adjoint) for name in adjoints} == adjoints
-    assert [float(graph[name].value) for name in "bcdL"] == [5, 10, 55, -45]
-    assert str(graph.chain_rule("w1")) == "∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1 = (−1)(3)(5) = −15"
-    assert str(graph.chain_rule("w4")) == "∂L/∂w4 = ∂L/∂d · ∂d/∂w4 = (−1)(10) = −10"
-    assert "(−1)(3)(1) + (−1)(4)(2)" in repr(graph.chain_rule("a"))
-
-
-def products(rule):
-    """Of every path the product of its factors, as they are printed."""
-    return [np.prod([float(factor.value) for factor in path]) for path in rule.paths]
+    assert {name: float(lecture[name].adjoint) for name in adjoints} == adjoints
+    assert [float(lecture[name].value) for name in "bcdL"] == [5, 10, 55, -45]
+    assert str(lecture.chain_rule("w1")) == "∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1 = (−1)(3)(5) = −15"
+    assert str(lecture.chain_rule("w4")) == "∂L/∂w4 = ∂L/∂d · ∂d/∂w4 = (−1)(10) = −10"
+    assert "(−1)(3)(1) + (−1)(4)(2)" in repr(lecture.chain_rule("a"))
 
 
 QUICK = {"sigmoid", "tanh", "softmax_cross_entropy", "mlp", "rnn", "cond", "custom_vjp", "gather"}
@@ -217,7 +200,8 @@ def test_the_products_of_the_factors_sum_to_the_total(name):
     arrays = any(node.value.ndim for node in computed)  # variables of the function's own
     assert numbers == (not arrays and name != "custom_vjp")  # which clips what it is handed
     if numbers:
-        np.testing.assert_allclose(sum(products(rule)), rule.total, rtol=1e-9)
+        products = [np.prod([float(factor.value) for factor in path]) for path in rule.paths]
+        np.testing.assert_allclose(sum(products), rule.total, rtol=1e-9)
 
 
 @jax.custom_vjp

@@ -62,21 +62,8 @@ def show(browser, tmp_path):
     assert complaints == []
 
 
-def lecture(w1, w2, w3, w4, a):
-    b = w1 * a
-    c = w2 * a
-    d = w3 * b + w4 * c
-    L = 10 - d
-    return L  # noqa: RET504
-
-
 VALUES = {"w1": 1, "w2": 2, "w3": 3, "w4": 4, "a": 5, "b": 5, "c": 10, "d": 55, "L": -45}
 ADJOINTS = {"L": 1, "d": -1, "c": -4, "b": -3, "a": -11, "w4": -10, "w3": -5, "w2": -20, "w1": -15}
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return fn.trace(lecture)(1.0, 2.0, 3.0, 4.0, 5.0)
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +109,11 @@ def walk(page, graph):
         yield "backward", node
 
 
-def test_every_step_shows_the_graphs_numbers(show, graph):
-    page = show(graph)
+def test_every_step_shows_the_graphs_numbers(show, lecture):
+    page = show(lecture)
     values = {name: VALUES[name] for name in ("w1", "w2", "w3", "w4", "a")}
     adjoints = {}
-    for at, (phase, node) in enumerate(walk(page, graph), start=1):
+    for at, (phase, node) in enumerate(walk(page, lecture), start=1):
         known, exact = (values, node.value) if phase == "forward" else (adjoints, node.adjoint)
         known[node.name] = float(exact)
         assert {name: number(text) for name, text in shown(page, ".value").items()} == values
@@ -138,9 +125,9 @@ def test_every_step_shows_the_graphs_numbers(show, graph):
     assert {name: adjoints[name] for name in ADJOINTS} == ADJOINTS
 
 
-def test_the_equations_are_those_of_the_slide(show, graph):
-    page = show(graph)
-    written = [equation(page) for _ in walk(page, graph)]
+def test_the_equations_are_those_of_the_slide(show, lecture):
+    page = show(lecture)
+    written = [equation(page) for _ in walk(page, lecture)]
     assert written == [
         "b=w1 · a=1 · 5=5",
         "c=w2 · a=2 · 5=10",
@@ -160,7 +147,7 @@ def test_the_equations_are_those_of_the_slide(show, graph):
         "∂L∂w2=∂L∂c·∂c∂w2=(−4)(5)=−20",
         "∂L∂w1=∂L∂b·∂b∂w1=(−3)(5)=−15",
     ]
-    assert page.locator(".chain").text_content() == str(graph.chain_rule("w1"))
+    assert page.locator(".chain").text_content() == str(lecture.chain_rule("w1"))
     slopes = [slope for slope in page.locator(".slope").all() if slope.evaluate(VISIBLE)]
     assert sorted(number(slope.text_content()) for slope in slopes) == [
         *(-1, 1, 1, 1, 2, 3, 4, 5, 5, 5, 10)
@@ -201,8 +188,8 @@ def test_an_array_is_a_heat_map(show):
     assert np.abs(np.array(colours[1][:2]) - white).max() <= 2
 
 
-def test_the_buttons_and_the_keyboard(show, graph):
-    page = show(graph)
+def test_the_buttons_and_the_keyboard(show, lecture):
+    page = show(lecture)
     forward, backward = page.locator("#forward"), page.locator("#backward")
     for _ in range(6):
         forward.click()
@@ -246,8 +233,8 @@ def test_tab_brings_a_node_into_sight(show, network):
 
 
 @pytest.mark.slow
-def test_zoom_pan_and_fit(show, graph):
-    page = show(graph)
+def test_zoom_pan_and_fit(show, lecture):
+    page = show(lecture)
     view = lambda: [float(x) for x in page.locator("svg").get_attribute("viewBox").split()]  # noqa: E731
     whole = view()
     page.mouse.move(300, 300)
@@ -364,10 +351,10 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.slow
-def test_both_themes_can_be_read(show, graph):
+def test_both_themes_can_be_read(show, lecture):
     grounds = []
     for scheme in ("light", "dark"):
-        page = show(graph, color_scheme=scheme)
+        page = show(lecture, color_scheme=scheme)
         page.keyboard.press("End")
         assert page.evaluate("document.documentElement.dataset.theme") == scheme
         assert min(page.evaluate(CONTRASTS)) >= 4.5
@@ -395,9 +382,9 @@ def test_a_phone(show, request, which):
     assert page.locator("#panel h2").text_content() == graph.nodes[0].name
 
 
-def test_a_notebook_shows_the_page(browser, graph):
+def test_a_notebook_shows_the_page(browser, lecture):
     page = browser.new_page()
-    page.set_content(graph._repr_html_())
+    page.set_content(lecture._repr_html_())
     frame = page.frame_locator("iframe")
     frame.locator("#forward").click()
     assert frame.locator("#equation").text_content() == "b=w1 · a=1 · 5=5"
