@@ -117,9 +117,9 @@ def chain_rule(graph: Computation, variable: Node) -> ChainRule:
     def factors(index: int) -> Mapping[int, Factor]:
         if index < top:
             return _factors(graph, steps[index], below[index])
-        begun = graph.cotangents.items()  # ∂(ȳ · y)/∂y = ȳ
-        return {
-            i: _factor(graph.objective, (), graph.nodes[i], "its cotangent", ȳ) for i, ȳ in begun
+        return {  # ∂(ȳ · y)/∂y = ȳ
+            i: _factor(graph.objective, (), graph.nodes[i], "its cotangent", ȳ)
+            for i, ȳ in graph.cotangents.items()
         }
 
     count = counts.get(output, 0)
@@ -198,17 +198,8 @@ def _factors(
             known = numbers[edge.child]
             pulled = None if known is None else known + pulled
         numbers[edge.child] = pulled
-    children = [graph.nodes[i] for i in reads]
-    return {
-        child.index: _factor(
-            parent.name,
-            parent.value.shape,
-            child,
-            _sum(ways[child.index]),
-            numbers[child.index],
-        )
-        for child in children
-    }
+    of, shape = parent.name, parent.value.shape
+    return {i: _factor(of, shape, graph.nodes[i], _sum(ways[i]), numbers[i]) for i in reads}
 
 
 def _sum(ways: Sequence[tuple[str, ...]]) -> str:

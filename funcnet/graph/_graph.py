@@ -1,7 +1,5 @@
 """The computation graph of any JAX function: value, adjoint and local derivative at every step.
 
-    b = w1 · a    c = w2 · a    d = w3 · b + w4 · c    L = 10 − d
-
 Forward the values are computed, backward the adjoints, `∂L/∂w1 = ∂L/∂d · ∂d/∂b · ∂b/∂w1`, by the
 hand-written rules of `derivatives`: a second road to the gradient, beside `jax.grad`.
 """
@@ -282,7 +280,6 @@ def _node(
     return Node(
         index=node_of[index],
         name=names.of[index],
-        variable=names.variables[index if owner is None else owner],
         operation=operation.name if operation else kind,
         inputs=tuple(node_of[i] for i in operands if i in node_of),
         literals=tuple(tape.values[i] for i in operands if i in tape.literals),

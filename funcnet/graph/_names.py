@@ -17,14 +17,12 @@ class Names:
 
     Attributes:
       of: the name of every value but the numbers of the source.
-      variables: the same without the number of the assignment: `w` for `w#2`.
       owners: for a step of an assignment, the index of the value that is assigned.
       aliases: the names that only called functions have, with the index of the first such value.
     """
 
     tape: Tape
     of: Mapping[int, str]
-    variables: Mapping[int, str]
     owners: Mapping[int, int]
     aliases: Mapping[str, int]
 
@@ -56,7 +54,6 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
     fresh = (f"v{i}" for i in itertools.count(1) if f"v{i}" not in taken)
     parts = {op.results[0]: op for op in tape.operations if op.primitive == "index"}
     names: dict[int, str] = {}
-    variables: dict[int, str] = {}
     seen: Counter[str] = Counter()
     for index in range(len(tape.values)):
         part = parts.get(index)
@@ -67,12 +64,10 @@ def variable_names(tape: Tape, output_name: str, input_names: Sequence[str]) -> 
         else:
             name = named.get(index) or next(fresh)
         seen[name] += 1
-        variables[index] = name
         names[index] = name if seen[name] == 1 else f"{name}#{seen[name]}"
     return Names(
         tape=tape,
         of=names,
-        variables=variables,
         owners={index: owner for index, owner in owners.items() if index not in named},
         aliases={name: index for index, name in reversed(assigned) if name not in taken},
     )

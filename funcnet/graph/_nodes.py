@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
@@ -68,7 +69,6 @@ class Node:
     Attributes:
       index: its number in the order of the computation, from 0.
       name: the user's own name; `v1`, `v2`, ... where there is none.
-      variable: the variable whose assignment it belongs to, without a number: `w` for `w#2`.
       operation: `mul`, `scan`, ...; `argument` or `constant` if no operation computed it.
       inputs: the indices of its operands; numbers written in the source are not nodes.
       literals: the operands that are such numbers.
@@ -83,7 +83,6 @@ class Node:
 
     index: int
     name: str
-    variable: str
     operation: str
     inputs: tuple[int, ...]
     literals: tuple[Array, ...]
@@ -94,6 +93,11 @@ class Node:
     numbers: str
     part_of: str | None
     turn: tuple[int, ...]
+
+    @property
+    def variable(self) -> str:
+        """The variable whose assignment it belongs to, without a number: `w` for `w#2`."""
+        return re.sub(r"#\d+$", "", self.part_of or self.name)
 
     @property
     def statistics(self) -> Statistics | None:
@@ -143,6 +147,11 @@ class Edge:
     def local_derivative(self) -> Array | str:
         """`∂parent/∂child`: an array for an elementwise operation, the formula for the rest."""
         return self.pull(jnp.ones_like(self.parent_value)) if self.elementwise else self.formula
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the local derivative is one number."""
+        return self.elementwise and self.parent_value.ndim == 0
 
     def __str__(self) -> str:
         """`y² = 9`, or the formula and the shapes."""

@@ -36,24 +36,21 @@ EXPRESSIONS = {name: f"{{}} {sign} {{}}" for name, sign in _SIGNS.items()} | {
     "reshape": "reshape {}",
     "squeeze": "squeeze {}",
     "transpose": "{}ᵀ",
+    "convert_element_type": "{new_dtype}({!s})",
+    "index": "{!s}[{at}]",
 }
-"""Operations with a sign of their own; the rest are written `name(operands)`."""
+"""Operations with a form of their own, from operands and parameters; the rest are calls."""
 
 
 def expression(operation: str, names: Sequence[str], parameters: Mapping[str, Any]) -> str:
     """Return an operation as it is written in a formula."""
     operands = list(map(Operand, names))
-    match operation, operands:
-        case "integer_pow", [a]:
-            return f"{a}{str(parameters['y']).translate(_SUPERSCRIPTS)}"
-        case "convert_element_type", [a]:
-            return f"{parameters['new_dtype']}({a!s})"
-        case "index", [a]:
-            return f"{a!s}[{parameters['at']}]"
-        case "select_n", [which, no, yes]:
-            return f"where({which!s}, {yes!s}, {no!s})"
+    if operation == "integer_pow":
+        return f"{operands[0]}{str(parameters['y']).translate(_SUPERSCRIPTS)}"
+    if operation == "select_n" and len(operands) == 3:
+        return "where({0!s}, {2!s}, {1!s})".format(*operands)
     written = EXPRESSIONS.get(operation)
-    return written.format(*operands) if written else call(operation, operands)
+    return written.format(*operands, **parameters) if written else call(operation, operands)
 
 
 def call(name: str, operands: Sequence[str]) -> str:

@@ -24,14 +24,17 @@ def backward(graph: Computation, node: Node) -> str:
     uses = graph.uses.get(node.index, ())[::-1]  # the backward pass goes up; a sum is read down
     sides = [_fraction(graph.objective, node.name)]
     if uses:
-        shown = uses[:MAX_TERMS]
         rest = ["…"] * (len(uses) > MAX_TERMS) + ["ȳ"] * (node.index in graph.cotangents)
-        ends = list(map(_text, rest))
-        sides.append("<mo>+</mo>".join([*(_symbols(graph, use) for use in shown), *ends]))
-        sides.append("<mo>+</mo>".join([*(_numbers(graph, use) for use in shown), *ends]))
-        if len(uses) > 1 and not ends and all(map(_is_number, uses)):
-            sides.append("<mo>+</mo>".join(_text(factor(use.contribution)) for use in uses))
+        ends, shown = list(map(_text, rest)), uses[:MAX_TERMS]
+        sides.append(_sum([*(_symbols(graph, use) for use in shown), *ends]))
+        sides.append(_sum([*(_numbers(graph, use) for use in shown), *ends]))
+        if len(uses) > 1 and not ends and all(use.is_number for use in uses):
+            sides.append(_sum(_text(factor(use.contribution)) for use in uses))
     return _equation([*sides, _text(summary(node.adjoint))])
+
+
+def _sum(terms: Iterable[str]) -> str:
+    return "<mo>+</mo>".join(terms)
 
 
 def _symbols(graph: Computation, use: Edge) -> str:
@@ -42,7 +45,7 @@ def _symbols(graph: Computation, use: Edge) -> str:
 def _numbers(graph: Computation, use: Edge) -> str:
     """Return `(−3)(5)`; for arrays, what becomes of the incoming adjoint."""
     parent = graph.nodes[use.parent]
-    if _is_number(use):
+    if use.is_number:
         return _text(factor(parent.adjoint) + factor(use.local_derivative))
     incoming = _fraction(graph.objective, parent.name)
     before, *after = use.symbols(ȳ=SEAM).split(SEAM)
@@ -50,11 +53,6 @@ def _numbers(graph: Computation, use: Edge) -> str:
         return f"{incoming}<mo>⊙</mo>{_text(f'({before})')}"
     whole = f"<mo>(</mo>{incoming}<mo>)</mo>" if after[0].startswith("ᵀ") else incoming
     return f"{_part(before)}{whole}{_part(after[0])}"
-
-
-def _is_number(use: Edge) -> bool:
-    """Whether both factors, the incoming adjoint and the local derivative, are numbers."""
-    return not isinstance(use.local_derivative, str) and use.local_derivative.shape == ()
 
 
 def _fraction(of: str, by: str) -> str:

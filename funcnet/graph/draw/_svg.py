@@ -121,8 +121,7 @@ def _labels(edges: Iterable[Edge], owner: Mapping[int, int]) -> dict[Pair, str]:
     labels: dict[Pair, str] = {}
     for edge in edges:
         pair = owner[edge.child], owner[edge.parent]
-        local = edge.local_derivative
-        one = edge.formula if isinstance(local, str) or local.ndim else str(edge)
+        one = str(edge) if edge.is_number else edge.formula
         labels[pair] = cut(f"{labels[pair]}; {one}" if pair in labels else one, LONGEST)
     return labels
 
