@@ -77,21 +77,21 @@ class Frame(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stack:
-    """The calls that led to an operation, the outermost first, and the turns of opened loops.
+    """The calls that led to an operation, the outermost first, and the turns of opened loops."""
 
-    `whole` has all frames, with those of JAX between and below the user's.
-    """
-
-    user: tuple[Frame, ...] = ()
     whole: tuple[Frame, ...] = ()
     turn: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def user(self) -> tuple[Frame, ...]:
+        """The user's calls, without those of JAX between and below."""
+        return tuple(frame for frame in self.whole if not _is_library(frame.code))
 
     def call(self, source_info: Any) -> "Stack":
         """Return the stack of an equation inside a function that is called here."""
         traceback = source_info.traceback
         inner = tuple(map(Frame, *traceback.raw_frames()))[::-1] if traceback else ()
-        user = tuple(frame for frame in inner if not _is_library(frame.code))
-        return Stack(user=self.user + user, whole=self.whole + inner, turn=self.turn)
+        return dataclasses.replace(self, whole=self.whole + inner)
 
     def in_turn(self, k: int) -> "Stack":
         """Return the stack within the turn `k` of a loop that stands here."""
