@@ -228,9 +228,9 @@ def _numbers(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
 
 def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """Yield a line for each factor that is no number: its map, and its shapes."""
-    factors = {factor.symbol: factor for path in paths for factor in path if not factor.is_number}
-    lines = [f"{symbol}: {f.formula}  {f.shapes}" for symbol, f in factors.items()]
-    yield from (f"\n  {line}" for line in _some(lines))
+    maps = (f for path in paths for f in path if not f.is_number)
+    lines = dict.fromkeys(f"{f.symbol}: {f.formula}  {f.shapes}" for f in maps)
+    yield from (f"\n  {line}" for line in _some(list(lines)))
 
 
 def _some(written: Sequence[str], left_out: str = "… {} more …") -> list[str]:

@@ -7,6 +7,7 @@ hand-written rules of `derivatives`: a second road to the gradient, beside `jax.
 import dataclasses
 import difflib
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -345,35 +346,30 @@ def _one_turn(graph: Graph, turn: int) -> Graph:
         raise UsageError(f"turn: expected {expected}; got {turn}.")
     kept = sorted(inside.union(*(graph.nodes[i].inputs for i in inside)))
     index = {old: new for new, old in enumerate(kept)}
-    edges = [edge for edge in graph.edges if edge.parent in inside]
-    later = [edge for edge in graph.edges if edge.parent not in inside and edge.child in inside]
+    edges = tuple(
+        dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
+        for edge in graph.edges
+        if edge.parent in inside
+    )
     received = summed((edge.child, edge.contribution) for edge in edges)
-    begun = [(edge.child, edge.contribution) for edge in later]
-    begun += [(i, ȳ) for i, ȳ in graph.cotangents.items() if i in inside]
-    cotangents = dict(sorted(summed(begun).items()))
+    later = ((edge.child, edge.contribution) for edge in graph.edges if edge.parent not in inside)
+    begun = summed([*later, *graph.cotangents.items()])
+    cotangents = {index[i]: ȳ for i, ȳ in sorted(begun.items()) if i in inside}
 
-    def moved(node: Node) -> Node:
-        if node.index in inside:
-            inputs = tuple(index[i] for i in node.inputs)
-            return dataclasses.replace(node, index=index[node.index], inputs=inputs)
-        adjoint = received.get(node.index, jnp.zeros_like(node.value))
-        return dataclasses.replace(
-            node,
-            index=index[node.index],
-            inputs=(),
-            adjoint=None if node.adjoint is None else adjoint,
-            **dict.fromkeys(("operation", "expression", "numbers"), "argument"),
-        )
+    def moved(old: int, new: int) -> Node:
+        node = graph.nodes[old]
+        if old in inside:
+            return dataclasses.replace(node, index=new, inputs=tuple(index[i] for i in node.inputs))
+        adjoint = None if node.adjoint is None else received.get(new, jnp.zeros_like(node.value))
+        argument = dict.fromkeys(("operation", "expression", "numbers"), "argument")
+        return dataclasses.replace(node, index=new, inputs=(), adjoint=adjoint, **argument)
 
     return Graph(
         name=f"{graph.name}[{turn}]",
-        nodes=tuple(moved(graph.nodes[i]) for i in kept),
-        edges=tuple(
-            dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
-            for edge in edges
-        ),
-        outputs=tuple(index[i] for i in cotangents) or (index[max(inside)],),
-        cotangents={index[i]: ȳ for i, ȳ in cotangents.items()},
+        nodes=tuple(itertools.starmap(moved, index.items())),
+        edges=edges,
+        outputs=tuple(cotangents) or (index[max(inside)],),
+        cotangents=cotangents,
         bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
         aliases={name: index[i] for name, i in graph.aliases.items() if i in index},
     )
