@@ -57,10 +57,7 @@ class Label:
     text: str
     x: float
     y: float
-
-    @property
-    def width(self) -> float:
-        return LETTER * len(self.text) + MARGIN
+    width: float
 
     def overlaps(self, other: "Label") -> bool:
         near = abs(self.x - other.x) < (self.width + other.width) / 2
@@ -181,11 +178,12 @@ def _labels_drawn(
 def _on_curve(text: str, start: Point, end: Point, t: float, layers: Sequence[Span]) -> Label:
     """Return a label at the part `t` of the way through a gap, as far as it keeps off the boxes."""
     left, right = _gap(start[0], layers)
-    y = _y(start[1] + (end[1] - start[1]) * (t * t * (3 - 2 * t)))
-    middle = Label(text=text, x=(left + right) / 2, y=y)
-    room = (right - left - middle.width) / 2
+    width = LETTER * len(text) + MARGIN
+    room = (right - left - width) / 2
     along = (right - left) * (1.5 * t * (1 - t) + t**3 - 0.5)
-    return dataclasses.replace(middle, x=middle.x + max(-room, min(room, along)))
+    x = (left + right) / 2 + max(-room, min(room, along))
+    y = _y(start[1] + (end[1] - start[1]) * (t * t * (3 - 2 * t)))
+    return Label(text=text, x=x, y=y, width=width)
 
 
 def _marks(pair: Pair) -> str:
