@@ -63,8 +63,7 @@ def backward(tape: Tape, cotangents: Cotangents) -> tuple[dict[int, Any], list[S
                 continue
             local = _local(tape, operation, k)
             given = local.pull(adjoints[result])
-            step = Step(operation=operation, result=result, local=local, contributions=given)
-            steps.append(step)
+            steps.append(Step(operation=operation, result=result, local=local, contributions=given))
             received = zip(operation.operands, given, strict=True)
             _ = summed(((i, ȳ) for i, ȳ in received if ȳ is not None), adjoints)
     return adjoints, steps

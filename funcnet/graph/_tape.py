@@ -245,9 +245,9 @@ def _described(leaf: Any) -> str:
     return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
 
 
-def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any], expand: Iterable[str]) -> Tape:
+def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any], expand: frozenset[str]) -> Tape:
     """Carry out a jaxpr and keep every value; refuse side effects and calls back to Python."""
-    tape = Tape(expand=frozenset(expand))
+    tape = Tape(expand=expand)
     tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
     tape.returns(_carry_out(tape, jaxpr, tape.inputs, Stack()))
     return tape
@@ -344,7 +344,7 @@ def _while(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> li
     carry = operands[after_body:]
     for k in itertools.count():
         read = [tape.values[i] for i in [*cond_consts, *carry]]
-        condition = evaluate(parameters["cond_jaxpr"], read, expand=())
+        condition = evaluate(parameters["cond_jaxpr"], read, tape.expand)
         if not _known("while", condition.values[condition.outputs[0]]):
             break
         inputs = [*body_consts, *carry]
