@@ -2,6 +2,7 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 
 from funcnet.graph import trace
@@ -58,6 +59,18 @@ def test_equations():
     graph = trace(lambda x: x * 3)(2.0)
     expected = "∂output∂x=∂output∂output·∂output∂x=(1)(3)=3"
     assert written(backward(graph, graph["x"])) == expected
+
+
+def test_the_incoming_adjoint_stands_in_the_formula_of_a_linear_map():
+    def written(function, name):
+        graph = trace(function)(np.ones([2, 3]), np.ones([3, 4]))
+        equation = re.sub("<.*?>", "", backward(graph, graph[name]))
+        return equation.replace("\N{NO-BREAK SPACE}", " ").split("=")[2]
+
+    product = lambda ȳ, k: jnp.sum(ȳ @ k)  # noqa: E731  # a name like the mark of the adjoint
+    assert written(product, "ȳ") == "∂output∂v1 kᵀ"
+    assert written(product, "k") == "ȳᵀ ∂output∂v1"
+    assert written(lambda x, _: jnp.sum(x.T), "x") == "(∂output∂v1)ᵀ"
 
 
 def test_names_of_arguments():
