@@ -274,10 +274,9 @@ def _node(
     adjoints: Mapping[int, Any],
 ) -> Node:
     """Return the node of a value; `operation` computed it, unless it is a leaf."""
-    tape, value = names.tape, names.tape.values[index]
+    tape, value, owner = names.tape, names.tape.values[index], names.owners.get(index)
     operands = operation.operands if operation else ()
     kind = "argument" if index in tape.inputs else "constant"
-    owner = names.owners.get(index)
     return Node(
         index=node_of[index],
         name=names.of[index],

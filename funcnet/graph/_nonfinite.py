@@ -1,6 +1,7 @@
 """Where the first NaN or infinity of a computation was born."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -73,17 +74,16 @@ def _born_forward(graph: Computation, *, with_meant: bool) -> Iterator[NonFinite
 def _born_backward(graph: Computation) -> Iterator[NonFinite]:
     """Go down: to a node's cotangent, to the sum that it receives, to its contributions."""
     for node in reversed(graph.nodes):
+        born = functools.partial(NonFinite, phase="backward", node=node)
         above = graph.uses.get(node.index, ())
         begun = [graph.cotangents[node.index]] if node.index in graph.cotangents else []
         if any(_is_born(ȳ, ()) for ȳ in begun):
-            yield NonFinite(phase="backward", what="cotangent", node=node, inputs=())
+            yield born(what="cotangent", inputs=())
         elif _is_born(node.adjoint, [*begun, *(edge.contribution for edge in above)]):
-            users = tuple(graph.nodes[edge.parent] for edge in above[::-1])
-            yield NonFinite(phase="backward", what="adjoint", node=node, inputs=users)
-        for edge in graph.operands.get(node.index, ()):
-            if _is_born(edge.contribution, [node.adjoint]):
-                inputs = tuple(graph.nodes[i] for i in node.inputs)
-                yield NonFinite(phase="backward", what="derivative", node=node, inputs=inputs)
+            yield born(what="adjoint", inputs=tuple(graph.nodes[e.parent] for e in above[::-1]))
+        below = graph.operands.get(node.index, ())
+        if any(_is_born(edge.contribution, [node.adjoint]) for edge in below):
+            yield born(what="derivative", inputs=tuple(graph.nodes[i] for i in node.inputs))
 
 
 def _is_born(value: Any, inputs: Iterable[Any]) -> bool:
