@@ -1,6 +1,6 @@
 """Gradients that are right and fool checkers, and gradients that are wrong and pass them.
 
-    python tests/gauntlet.py
+    python tests/gradcheck/gauntlet.py
 
 runs the table through funcnet and through the checkers of JAX, chex and PyTorch, and counts.
 """
