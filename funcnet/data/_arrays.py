@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-import jax
 import numpy as np
 
 from funcnet.base import Examples, UsageError
@@ -14,8 +14,7 @@ class Dataset:
     """Examples to learn from, and examples to test with.
 
     Attributes:
-      train: inputs `[examples, features]`, `float32` or `uint8`, and targets `[examples]`, `int32`
-        classes from 0.
+      train: `float32` or `uint8` inputs, `[examples, features]`, and `int32` classes from 0.
       test: the same, never learnt from.
       num_classes: how many classes there are.
       class_names: one name per class.
@@ -49,63 +48,55 @@ def split(examples: Examples, *, share: float, name: str = "examples") -> tuple[
 
     if not 0 < share < 1:
         raise UsageError(f"share: expected a number between 0 and 1; got {share}.")
-    indices = np.arange(len(examples.targets))
+    x, y = examples
     try:
-        rest, part = train_test_split(
-            indices, test_size=share, stratify=examples.targets, random_state=0
-        )
+        parts = train_test_split(np.arange(len(y)), test_size=share, stratify=y, random_state=0)
     except ValueError as error:
-        counts = np.bincount(examples.targets)
+        counts = np.bincount(y)
         raise UsageError(
-            f"{name}: expected enough examples to put {share:.0%} of each class aside; "
-            f"got {len(indices)} of {len(counts)} classes, the smallest of which has "
-            f"{counts.min()}. Bring more."
+            f"{name}: expected enough examples to put {share:.0%} of each class aside; got "
+            f"{len(y)} of {len(counts)} classes, the smallest of which has {counts.min()}. "
+            "Bring more."
         ) from error
-    return jax.tree.map(lambda a: a[rest], examples), jax.tree.map(lambda a: a[part], examples)
+    rest, part = (Examples(inputs=x[indices], targets=y[indices]) for indices in parts)
+    return rest, part
 
 
-def to_dataset(
-    arrays: Mapping[str, np.ndarray], *, source: str, standardise: bool = False
-) -> Dataset:
+def to_dataset(arrays: Mapping[str, Any], *, source: str, standardise: bool = False) -> Dataset:
     """Return the checked data set of `x_train`, `y_train`, and maybe `x_test`, `y_test`.
 
     `class_names`, if they are there, are the names of the labels 0, 1, ... An error message begins
     with `source`, a name or a path.
     """
-    train = _examples(arrays, "train", source)
-    classes, targets = np.unique(train.targets, return_inverse=True)
+    parts = [_examples(arrays, part, source) for part in ("train", "test") if f"x_{part}" in arrays]
+    classes = np.unique(parts[0].targets)
     if len(classes) < 2:
         raise UsageError(
             f"{source}: expected two classes or more; got {', '.join(map(repr, classes.tolist()))}."
         )
-    train = train._replace(targets=targets.astype(np.int32))
-    if "x_test" in arrays:
-        test = _examples(arrays, "test", source)
-        if unknown := np.setdiff1d(test.targets, classes).tolist():
-            raise UsageError(f"{source}: y_test has classes that y_train lacks: {unknown[:10]}.")
-        test = test._replace(targets=np.searchsorted(classes, test.targets).astype(np.int32))
-    else:
-        train, test = split(train, share=0.2, name=source)
-    train, test = _stored(train, test, source, standardise)
-    names = classes
-    if "class_names" in arrays:
-        names = arrays["class_names"]
-        if unknown := classes[(classes < 0) | (classes >= len(names))].tolist():
-            raise UsageError(
-                f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
-            )
-        names = names[classes]
+    if unknown := np.setdiff1d(parts[-1].targets, classes).tolist():
+        raise UsageError(f"{source}: y_test has classes that y_train lacks: {unknown[:10]}.")
+    parts = [
+        Examples(inputs=x, targets=np.searchsorted(classes, y).astype(np.int32)) for x, y in parts
+    ]
+    train, test = parts if len(parts) == 2 else split(parts[0], share=0.2, name=source)
+    x_train, x_test = _stored([train.inputs, test.inputs], source, standardise)
+    names = arrays.get("class_names")
+    if names is not None and (unknown := np.setdiff1d(classes, range(len(names))).tolist()):
+        raise UsageError(
+            f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
+        )
     shape = arrays["x_train"].shape[1:]
     return Dataset(
-        train=train,
-        test=test,
+        train=train._replace(inputs=x_train),
+        test=test._replace(inputs=x_test),
         num_classes=len(classes),
-        class_names=tuple(str(name) for name in names),
+        class_names=tuple(map(str, classes if names is None else names[classes])),
         image_shape=(shape[:2] if shape[2:] == (1,) else shape) if len(shape) > 1 else None,
     )
 
 
-def _examples(arrays: Mapping[str, np.ndarray], part: str, source: str) -> Examples:
+def _examples(arrays: Mapping[str, Any], part: str, source: str) -> Examples:
     """Return the checked inputs and labels of a part."""
     x, y = arrays[f"x_{part}"], _labels(arrays[f"y_{part}"], f"{source}: y_{part}")
     where = f"{source}: x_{part}"
@@ -138,39 +129,31 @@ def _labels(y: np.ndarray, where: str) -> np.ndarray:
     return y
 
 
-def _stored(
-    train: Examples, test: Examples, source: str, standardise: bool
-) -> tuple[Examples, Examples]:
-    """Return both with inputs `[examples, features]`: images as `uint8`, else `float32`."""
-    x_train, x_test = np.asarray(train.inputs), np.asarray(test.inputs)
-    if x_train.shape[1:] != x_test.shape[1:]:
+def _stored(parts: list[Any], source: str, standardise: bool) -> list[np.ndarray]:
+    """Return inputs as `[examples, features]`: images of intensities as `uint8`, else `float32`."""
+    shape, test_shape = (x.shape[1:] for x in parts)
+    if shape != test_shape:
         raise UsageError(
-            f"{source}: expected examples of one shape; got {x_train.shape[1:]} in x_train and "
-            f"{x_test.shape[1:]} in x_test."
+            f"{source}: expected examples of one shape; got {shape} in x_train and {test_shape} "
+            "in x_test."
         )
     if standardise:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
         # Over the largest first: the square of 1e300 would overflow.
-        scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(x_train)
-        x_train, x_test = map(np.asarray, map(scaler.transform, (x_train, x_test)))
-    parts = (x_train, x_test)
-    if all(map(_is_intensities, parts)):
-        dtype = np.uint8
-    elif any(part.dtype == np.uint8 and _is_intensities(part) for part in parts):
+        scaler = make_pipeline(MaxAbsScaler(), StandardScaler()).fit(parts[0])
+        parts = [np.asarray(scaler.transform(x)) for x in parts]
+    train, test = parts = [x.reshape(len(x), -1) for x in parts]
+    images = parts if len(shape) > 1 else []
+    images = [x for x in images if x.dtype.kind in "iu" and x.min() >= 0 and x.max() <= 255]
+    if len(images) == 2:
+        return [x.astype(np.uint8) for x in images]
+    if any(x.dtype == np.uint8 for x in images):
         raise UsageError(
-            f"{source}: expected x_train and x_test of one kind; got {x_train.dtype} and "
-            f"{x_test.dtype}. uint8 images are scaled to [0, 1], and other numbers are not."
+            f"{source}: expected x_train and x_test of one kind; got {train.dtype} and "
+            f"{test.dtype}. uint8 images are scaled to [0, 1], and other numbers are not."
         )
-    else:
-        dtype = np.float32
-        if max(np.abs(part, dtype=np.float64).max() for part in parts) > np.finfo(dtype).max:
-            raise UsageError(f"{source}: expected inputs that float32 can hold; got larger ones.")
-    x_train, x_test = (part.reshape(len(part), -1).astype(dtype) for part in parts)
-    return train._replace(inputs=x_train), test._replace(inputs=x_test)
-
-
-def _is_intensities(x: np.ndarray) -> bool:
-    """Return whether these are images of integers from 0 to 255."""
-    return x.ndim > 2 and x.dtype.kind in "iu" and bool(x.min() >= 0 and x.max() <= 255)
+    if max(np.abs(x, dtype=np.float64).max() for x in parts) > np.finfo(np.float32).max:
+        raise UsageError(f"{source}: expected inputs that float32 can hold; got larger ones.")
+    return [x.astype(np.float32) for x in parts]

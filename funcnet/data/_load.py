@@ -5,8 +5,7 @@ from pathlib import Path
 
 from funcnet.base import PathLike
 from funcnet.data._arrays import Dataset, to_dataset
-from funcnet.data._npz import from_npz
-from funcnet.data._tables import from_csv
+from funcnet.data._own import from_csv, from_npz
 from funcnet.data._tfds import from_tfds
 
 
@@ -57,8 +56,7 @@ def load(
         arrays = {"x_train": images.reshape(-1, 8, 8) / 16, "y_train": targets}
         return to_dataset(arrays, source=name)
     path = Path(name).expanduser()
-    suffix = path.suffix.lower()
-    if suffix not in (".npz", ".csv"):
+    if (suffix := path.suffix.lower()) not in (".npz", ".csv"):
         folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
         manual = None if manual_dir is None else Path(manual_dir).expanduser()
         return from_tfds(name, folder.expanduser(), manual)

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from funcnet._files import write_whole
 from funcnet.base import PathLike, UsageError, did_you_mean
 from funcnet.data._arrays import Dataset, to_dataset
-from funcnet.data._npz import read_npz, save_npz
+from funcnet.data._own import read_npz
 
 MNIST_LIKE = ("mnist", "fashion_mnist", "kmnist")
-"""The data sets in MNIST's own format."""
-
 PATIENCE = 8.0  # seconds that the network has to answer
 
 
@@ -31,7 +30,10 @@ def from_tfds(name: str, data_dir: Path, manual_dir: Path | None) -> Dataset:
         prepare = _prepare_mnist_like if name in MNIST_LIKE else _prepare_with_builder
         arrays = prepare(name, data_dir, manual_dir)
         _ = to_dataset(arrays, source=name)  # arrays that fail the checks are not kept
-        save_npz(prepared, arrays)
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        prepared.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(prepared, content.getvalue())
     try:
         arrays = read_npz(prepared)
     except UsageError as error:
@@ -47,19 +49,15 @@ def from_tfds(name: str, data_dir: Path, manual_dir: Path | None) -> Dataset:
 def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder_cls(name)
+    builder: Any = tfds.builder(name, data_dir=data_dir)
     digests = {info.filename: info.checksum for info in builder.url_infos.values()}
-    if manual_dir is not None:
-        paths = _verify(manual_dir, digests)
-    else:
-        paths = _download(name, builder.url_infos, data_dir / "downloads")
-    features = builder(data_dir=data_dir).info.features
+    paths = _verify(manual_dir, digests) if manual_dir else _download(builder, data_dir)
     return {
         "x_train": _read_idx(paths["train-images-idx3-ubyte.gz"]),
         "y_train": _read_idx(paths["train-labels-idx1-ubyte.gz"]),
         "x_test": _read_idx(paths["t10k-images-idx3-ubyte.gz"]),
         "y_test": _read_idx(paths["t10k-labels-idx1-ubyte.gz"]),
-        "class_names": np.array(features["label"].names),
+        "class_names": np.array(builder.info.features["label"].names),
         "file_names": np.array(list(digests)),
         "file_digests": np.array(list(digests.values())),
     }
@@ -83,41 +81,39 @@ def _verify(folder: Path, digests: Mapping[str, str]) -> dict[str, Path]:
     return paths
 
 
-def _download(name: str, url_infos: dict[str, Any], folder: Path) -> Any:
+def _download(builder: Any, data_dir: Path) -> Any:
     """Return the paths of files that tensorflow-datasets fetches and verifies."""
     import tensorflow_datasets as tfds
 
-    _assert_reachable(next(iter(url_infos)), name)
+    _assert_reachable(builder)
     manager = tfds.download.DownloadManager(
-        download_dir=folder, dataset_name=name, url_infos=url_infos
+        download_dir=data_dir / "downloads", dataset_name=builder.name, url_infos=builder.url_infos
     )
     try:
-        return manager.download({info.filename: url for url, info in url_infos.items()})
+        return manager.download({info.filename: url for url, info in builder.url_infos.items()})
     except Exception as error:  # its errors have no common class
-        raise ConnectionError(f"{name}: could not be fetched. {error}") from error
+        raise ConnectionError(f"{builder.name}: could not be fetched. {error}") from error
 
 
-def _assert_reachable(url: str, name: str) -> None:
-    """Ask for the head of an address, and give up soon; a downloader would retry for minutes."""
+def _assert_reachable(builder: Any) -> None:
+    """Ask for the head of a file, and give up soon; a downloader would retry for minutes."""
     import urllib.request
 
+    url = next(iter(builder.url_infos))
     try:
         request = urllib.request.Request(url, method="HEAD")
         urllib.request.urlopen(request, timeout=PATIENCE).close()
     except OSError as error:
         raise ConnectionError(
-            f"{name}: expected to fetch {url}, with an answer within {PATIENCE:g} s; got: {error}. "
-            "Without a network, take the original files from a folder (--manual-dir), or train on "
-            "the images that need none (--dataset digits)."
+            f"{builder.name}: expected to fetch {url}, with an answer within {PATIENCE:g} s; got: "
+            f"{error}. Without a network, take the original files from a folder (--manual-dir), or "
+            "train on the images that need none (--dataset digits)."
         ) from error
 
 
 def _read_idx(path: PathLike) -> np.ndarray:
-    """Return the array in a gzipped IDX file, after its checksum was found right.
-
-    Two zeros, the type (8: bytes) and the number of axes, one byte each; the lengths of the axes,
-    big-endian in four bytes; the elements.
-    """
+    """Return the array in a gzipped IDX file, whose checksum was found right."""
+    # Two zeros, the type (8: bytes), the number of axes; their lengths, big-endian; the elements.
     content = gzip.decompress(Path(path).read_bytes())
     rank = content[3]
     shape = np.frombuffer(content, ">u4", count=rank, offset=4).tolist()
@@ -132,7 +128,7 @@ def _prepare_with_builder(name: str, data_dir: Path, manual_dir: Path | None) ->
         raise UsageError(
             "dataset: expected digits, mnist, fashion_mnist, kmnist, a path that ends in .npz or "
             f".csv, or a name of tensorflow-datasets; got {name!r}."
-            + did_you_mean(name, ["digits", *MNIST_LIKE, *known])
+            + did_you_mean(name, ["digits", *known])
         )
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     try:
@@ -140,7 +136,7 @@ def _prepare_with_builder(name: str, data_dir: Path, manual_dir: Path | None) ->
         with contextlib.redirect_stdout(io.StringIO()):
             builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
             if builder.url_infos and manual_dir is None:
-                _assert_reachable(next(iter(builder.url_infos)), name)
+                _assert_reachable(builder)
             builder.download_and_prepare(download_config=config)
             return _read_builder(builder)
     except ImportError as error:
@@ -164,7 +160,7 @@ def _read_builder(builder: Any) -> dict[str, Any]:
             f"its features are {dict(features.items())}. Bring the arrays as an .npz file."
         )
     arrays = {"class_names": np.array(features[labels[0]].names)}
-    for part in [part for part in ("train", "test") if part in builder.info.splits]:
+    for part in {"train", "test"}.intersection(builder.info.splits):
         records = list(builder.as_data_source(split=part))
         arrays[f"x_{part}"] = np.stack([record[inputs[0]] for record in records])
         arrays[f"y_{part}"] = np.array([record[labels[0]] for record in records])

@@ -1,4 +1,4 @@
-"""Tables of the user's own: `.csv` files, one column of classes and otherwise numbers."""
+"""Files of the user's own: arrays in an `.npz` file, or a table in a `.csv` file."""
 
 import contextlib
 import csv
@@ -9,6 +9,33 @@ import numpy as np
 
 from funcnet.base import UsageError
 from funcnet.data._arrays import Dataset, to_dataset
+
+
+def from_npz(path: Path) -> Dataset:
+    """Return the data set of a file with `x_train`, `y_train`, and maybe `x_test`, `y_test`."""
+    arrays = read_npz(path)
+    needed = ["x_train", "y_train"]
+    if "x_test" in arrays or "y_test" in arrays:
+        needed += ["x_test", "y_test"]
+    if missing := [name for name in needed if name not in arrays]:
+        raise UsageError(
+            f"{path}: expected arrays x_train and y_train, and both x_test and y_test or neither; "
+            f"got {', '.join(arrays) or 'none'}. Missing: {', '.join(missing)}."
+        )
+    return to_dataset({name: arrays[name] for name in needed}, source=str(path))
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file. Nothing is unpickled: reading a file runs no code."""
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except Exception as error:  # NumPy's and zipfile's have no common class
+            raise UsageError(
+                f"{path}: expected arrays of numbers or words, as numpy.savez writes them; "
+                "this file is damaged, or holds something else, or more than fits in memory."
+            ) from error
 
 
 def from_csv(path: Path, label_column: str) -> Dataset:
