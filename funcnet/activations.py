@@ -10,7 +10,8 @@
 
 Each function takes floats of any dtype and returns the same dtype. With the default options, values
 and gradients are finite for every finite input. NaN stays NaN. At a kink, where no derivative
-exists, the gradient is PyTorch's: the lecture draws these functions with PyTorch.
+exists, the gradient is PyTorch's: the lecture draws these functions with PyTorch. The table of
+tangents at the end has the derivatives in a form that keeps its digits far from 0.
 
 The functions are those of *Fundamentals of Deep Learning* (Buduma, 2017), chapter 3, and of the
 lecture on it. `chain_rule` derives their gradients by hand.
@@ -28,9 +29,6 @@ from jaxtyping import Array, Float
 def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return the logistic function, `σ(x) = 1 / (1 + e⁻ˣ)`, between 0 and 1.
 
-    The derivative is computed as `1 / (2 + eˣ + e⁻ˣ)`, because the textbook's `σ (1 − σ)` rounds
-    to 0 where σ rounds to 1 (in float32 from x = 17 on).
-
     >>> sigmoid(jnp.array([0.0, 20.0]))
     Array([0.5, 1. ], dtype=float32)
     >>> jax.grad(sigmoid)(20.0)
@@ -42,9 +40,6 @@ def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 @jax.custom_jvp
 def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return the hyperbolic tangent, `(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2σ(2x) − 1`, between −1 and 1.
-
-    The derivative is computed as `4 σ'(2x) = 4 / (2 + e²ˣ + e⁻²ˣ)`, because the textbook's
-    `1 − tanh²` rounds to 0 where tanh rounds to 1 (in float32 from x = 9 on).
 
     >>> tanh(jnp.array([-1.0, 0.0, 1.0])).round(4)
     Array([-0.7616,  0.    ,  0.7616], dtype=float32)
@@ -90,9 +85,7 @@ def leaky_relu(
 def elu(x: Float[ArrayLike, "*shape"], *, alpha: ArrayLike = 1.0) -> Float[Array, "*shape"]:
     """Return the exponential linear unit: x, or `α (eˣ − 1)` below 0, which tends to −α.
 
-    The gradient at 0 is α, as in PyTorch. With the default, α = 1, there is no kink. Below 0 the
-    gradient is computed as `α eˣ`, because JAX's own, `α (eˣ − 1) + α`, rounds to 0 (in float32
-    from x = −17 on).
+    The gradient at 0 is α, as in PyTorch. With the default, α = 1, there is no kink.
 
     Clevert, Unterthiner and Hochreiter, *Fast and Accurate Deep Network Learning by Exponential
     Linear Units* (2015).
@@ -161,7 +154,8 @@ def _bell(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 _expm1 = jax.custom_jvp(jnp.expm1)  # eˣ − 1, accurate near 0
 
-# The derivatives in a form that keeps their digits: the tangent f'(x) dx, from dx, y = f(x) and x.
+# The tangents f'(x) dx, from dx, y = f(x) and x. The textbook's σ (1 − σ) and 1 − tanh², and JAX's
+# (eˣ − 1) + 1, round to 0 in float32: where |x| is at least 17, 9, and 17.
 sigmoid.defjvps(lambda dx, y, x: _bell(x) / 4 * dx)
 tanh.defjvps(lambda dx, y, x: _bell(2 * jnp.asarray(x)) * dx)
 _bell.defjvps(lambda dx, y, x: -y * tanh(jnp.asarray(x) / 2) * dx)  # finite where eˣ is not
