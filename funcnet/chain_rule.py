@@ -9,6 +9,9 @@ x. `lecture_forward` and `lecture_backward` write out every step of the lecture'
 networks, `value_and_gradient` puts together the derivative of each activation (`DERIVATIVES`), the
 gradient of each loss (`LOSS_GRADIENTS`), and the three products of an affine layer.
 
+Where a formula has several forms, the lecture writes the first and the code computes the last: the
+first loses its digits. In float32, `1 − σ(x)` is 0 from x = 17 on, `1 − tanh²(x)` from x = 9 on.
+
 These formulas are a second road, which checks `jax.grad` of `activations` and `losses`: they share
 the forward functions, and no derivative. The derivations are those of *Fundamentals of Deep
 Learning* (Buduma, 2017), chapter 2, and of the lecture on chapter 3; Goodfellow, Bengio and
@@ -16,31 +19,21 @@ Courville, *Deep Learning* (2016), section 6.5, give them in full. At a kink, wh
 exists, each function returns the one that `activations` documents.
 """
 
+from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.nn import one_hot
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from funcnet.activations import ACTIVATIONS, sigmoid, softmax
 from funcnet.base import Inputs, Linear, Params, one_of, to_float
 from funcnet.losses import LOSSES
 from funcnet.models import FITTING_LOSSES
 
-
-class LectureGraph(NamedTuple):
-    """One number per node of the lecture's graph: its value, or its gradient."""
-
-    a: ArrayLike
-    w1: ArrayLike
-    w2: ArrayLike
-    w3: ArrayLike
-    w4: ArrayLike
-    b: ArrayLike
-    c: ArrayLike
-    d: ArrayLike
-    L: ArrayLike
+LectureGraph = namedtuple("LectureGraph", "a w1 w2 w3 w4 b c d L")
+"""One number per node of the lecture's graph: its value, or its gradient."""
 
 
 def lecture_forward(
@@ -86,9 +79,6 @@ def lecture_backward(values: LectureGraph) -> LectureGraph:
 def sigmoid_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return `σ'(x) = σ(x) (1 − σ(x)) = 1 / (2 + eˣ + e⁻ˣ)`.
 
-    The lecture writes the first form. The code computes the second, because `1 − σ(x)` rounds to 0
-    where σ(x) rounds to 1 (in float32 from x = 17 on).
-
     >>> sigmoid_derivative(jnp.array([0.0, 20.0]))
     Array([2.5000e-01, 2.0612e-09], dtype=float32)
     """
@@ -98,9 +88,6 @@ def sigmoid_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
 
 def tanh_derivative(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Return `tanh'(x) = 1 − tanh²(x) = 4 / (2 + e²ˣ + e⁻²ˣ) = 4 σ'(2x)`.
-
-    The lecture writes the first form. The code computes the last, because `1 − tanh²(x)` rounds to
-    0 where tanh²(x) rounds to 1 (in float32 from x = 9 on).
 
     >>> tanh_derivative(jnp.array([0.0, 10.0]))
     Array([1.0000e+00, 8.2446e-09], dtype=float32)
@@ -177,13 +164,9 @@ def squared_error_gradient(
 
 
 def binary_cross_entropy_gradient(
-    logits: Float[ArrayLike, "*batch"],
-    labels: Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch"],
+    logits: Float[ArrayLike, "*batch"], labels: Real[ArrayLike, "*batch"]
 ) -> Float[Array, "*batch"]:
-    """Return `∂/∂z (−y log σ(z) − (1 − y) log σ(−z)) = −y σ(−z) + (1 − y) σ(z) = σ(z) − y`.
-
-    The lecture writes the last form. The code computes the one before it, which keeps the digits
-    that `σ(z) − y` cancels for a confident, right answer.
+    """Return `∂/∂z (−y log σ(z) − (1 − y) log σ(−z)) = σ(z) − y = −y σ(−z) + (1 − y) σ(z)`.
 
     >>> binary_cross_entropy_gradient(jnp.array([0.0, 20.0]), jnp.array([0, 1]))
     Array([ 5.0000e-01, -2.0612e-09], dtype=float32)
@@ -204,12 +187,11 @@ def softmax_cross_entropy_gradient(
     Array([ 0.5, -0.5], dtype=float32)
     """
     p = softmax(logits)
-    return p - _onehot(labels, p)
+    return p - one_hot(labels, p.shape[-1], dtype=p.dtype)
 
 
 def sigmoid_squared_error_gradient(
-    logits: Float[ArrayLike, "*batch"],
-    labels: Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch"],
+    logits: Float[ArrayLike, "*batch"], labels: Real[ArrayLike, "*batch"]
 ) -> Float[Array, "*batch"]:
     """Return `∂/∂z (σ − y)² = 2 (σ − y) σ'(z)` with `σ = σ(z)`: the gradient of the lecture's L0.
 
@@ -232,16 +214,8 @@ def softmax_squared_error_gradient(
     Array([ 0.5, -0.5], dtype=float32)
     """
     p = softmax(logits)
-    g = squared_error_gradient(p, _onehot(labels, p))
+    g = squared_error_gradient(p, one_hot(labels, p.shape[-1], dtype=p.dtype))
     return p * (g - jnp.sum(p * g, axis=-1, keepdims=True))
-
-
-def _onehot(
-    labels: Int[ArrayLike, "*batch"], p: Float[Array, "*batch classes"]
-) -> Float[Array, "*batch classes"]:
-    y = jnp.asarray(labels)[..., None]
-    classes = jnp.arange(p.shape[-1], dtype=y.dtype)
-    return (y == jnp.broadcast_to(classes, p.shape)).astype(p.dtype)
 
 
 LOSS_GRADIENTS: Mapping[str, Callable[..., Array]] = {
@@ -310,9 +284,7 @@ def value_and_gradient(
         layer_grad, x_grad = affine_backward(layer, x, z_grad)
         return value, (layer_grad, *above_grads), x_grad
 
-    def gradient(
-        params: Params, inputs: Inputs, targets: ArrayLike
-    ) -> tuple[Float[Array, ""], Params]:
+    def gradient(params: Params, inputs: Inputs, targets: ArrayLike) -> tuple[Array, Params]:
         layers = params if model == "mlp" else [params]
         x = to_float(inputs, layers[0].weight.dtype)
         if model == "logistic_regression":  # one output: [*batch] as [*batch, 1]
