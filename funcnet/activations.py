@@ -164,11 +164,6 @@ softmax.defjvps(lambda dx, p, x: p * (dx - jnp.sum(p * dx, axis=-1, keepdims=Tru
 log_softmax.defjvps(lambda dx, y, x: dx - jnp.sum(softmax(x) * dx, axis=-1, keepdims=True))
 
 ACTIVATIONS: Mapping[str, Callable[..., Array]] = {
-    "sigmoid": sigmoid,
-    "tanh": tanh,
-    "relu": relu,
-    "leaky_relu": leaky_relu,
-    "elu": elu,
-    "maxout": maxout,
+    f.__name__: f for f in (sigmoid, tanh, relu, leaky_relu, elu, maxout)
 }
 """The activations of a hidden layer, by name."""

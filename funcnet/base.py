@@ -18,20 +18,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-Key: TypeAlias = PRNGKeyArray
-"""A random key, made by `jax.random.key(seed)`."""
-
-Size: TypeAlias = int | np.integer
-"""A count. `labels.max() + 1` is a NumPy integer, so NumPy's integers count too."""
-
-Params: TypeAlias = Any
-"""A pytree of floating point arrays."""
-
+Key: TypeAlias = PRNGKeyArray  # made by `jax.random.key(seed)`
+Size: TypeAlias = int | np.integer  # a count; `labels.max() + 1` is a NumPy integer
+Params: TypeAlias = Any  # a pytree of floating point arrays
+PathLike: TypeAlias = str | os.PathLike[str]  # of a file or a folder
 Inputs: TypeAlias = Float[ArrayLike, "*batch features"] | UInt8[ArrayLike, "*batch features"]
 """Floats, or `uint8` intensities from 0 to 255."""
-
-PathLike: TypeAlias = str | os.PathLike[str]
-"""The path of a file or a folder."""
 
 
 class Model(NamedTuple):
@@ -39,8 +31,7 @@ class Model(NamedTuple):
 
     Attributes:
       init: `init(key) -> params`, the parameters before training.
-      apply: `apply(params, inputs) -> logits`, with any leading batch axes. Models stop at logits;
-        probabilities are a function of logits, and losses take logits.
+      apply: `apply(params, inputs) -> logits`, with any leading batch axes.
     """
 
     init: Callable[[Key], Params]

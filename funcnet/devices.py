@@ -16,12 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from funcnet.base import UsageError, one_of
 
-Device: TypeAlias = Any
-"""A `jax.Device`, which is a variable to type checkers."""
-
-DEVICES = ("auto", "cpu", "gpu")
-"""The names that `select_device` takes."""
-
+Device: TypeAlias = Any  # a `jax.Device`, which is a variable to type checkers
+DEVICES = ("auto", "cpu", "gpu")  # the names that `select_device` takes
 UNKNOWN_MEMORY = 4 * 2**30  # bytes assumed free where the system tells neither free nor physical
 
 
@@ -72,14 +68,13 @@ def num_cores() -> int:
 def free_memory(device: Device | None = None) -> int:
     """Return how many bytes a device, by default JAX's first, has left.
 
-    A CPU uses the machine's memory: `MemAvailable` on Linux. macOS tells only the physical memory,
-    and that is returned. Where a system tells neither, it is `UNKNOWN_MEMORY`.
+    A CPU has the machine's: what Linux calls available, or else the physical memory, as on macOS,
+    or else `UNKNOWN_MEMORY`.
 
     >>> 0 < free_memory() < 2**60
     True
     """
-    stats = (device or jax.devices()[0]).memory_stats()
-    if stats:
+    if stats := (device or jax.devices()[0]).memory_stats():
         return stats["bytes_limit"] - stats["bytes_in_use"]
     with contextlib.suppress(OSError, KeyError):  # Linux
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
