@@ -71,21 +71,15 @@ def to_dataset(arrays: Mapping[str, Any], *, source: str, standardise: bool = Fa
     parts = [_examples(arrays, part, source) for part in ("train", "test") if f"x_{part}" in arrays]
     classes = np.unique(parts[0].targets)
     if len(classes) < 2:
-        raise UsageError(
-            f"{source}: expected two classes or more; got {', '.join(map(repr, classes.tolist()))}."
-        )
+        raise UsageError(f"{source}: expected two classes or more; got {classes.tolist()[0]!r}.")
     if unknown := np.setdiff1d(parts[-1].targets, classes).tolist():
         raise UsageError(f"{source}: y_test has classes that y_train lacks: {unknown[:10]}.")
-    parts = [
-        Examples(inputs=x, targets=np.searchsorted(classes, y).astype(np.int32)) for x, y in parts
-    ]
+    parts = [p._replace(targets=np.int32(np.searchsorted(classes, p.targets))) for p in parts]
     train, test = parts if len(parts) == 2 else split(parts[0], share=0.2, name=source)
     x_train, x_test = _stored([train.inputs, test.inputs], source, standardise)
     names = arrays.get("class_names")
-    if names is not None and (unknown := np.setdiff1d(classes, range(len(names))).tolist()):
-        raise UsageError(
-            f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown[:10]}."
-        )
+    if names is not None and (unknown := np.setdiff1d(classes, range(len(names)))[:10].tolist()):
+        raise UsageError(f"{source}: expected labels from 0 to {len(names) - 1}; got {unknown}.")
     shape = arrays["x_train"].shape[1:]
     return Dataset(
         train=train._replace(inputs=x_train),
@@ -116,8 +110,7 @@ def _examples(arrays: Mapping[str, Any], part: str, source: str) -> Examples:
 
 def _labels(y: np.ndarray, where: str) -> np.ndarray:
     """Return the labels as `[examples]`, integers or words."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
+    y = y[:, 0] if y.shape[1:] == (1,) else y
     if y.ndim != 1 or y.size == 0:
         raise UsageError(f"{where}: expected one class per example; got shape {y.shape}.")
     if y.dtype.kind == "f":

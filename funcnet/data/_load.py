@@ -33,8 +33,7 @@ def load(
 
     Args:
       name: the name or the path.
-      data_dir: the folder of prepared data, by default `$TFDS_DATA_DIR`, else
-        `~/tensorflow_datasets`.
+      data_dir: the folder of prepared data; else `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       manual_dir: a folder with the original files, which are verified; by default the network.
       label_column: the column of a `.csv` file that holds the class.
 

@@ -37,9 +37,8 @@ def from_tfds(name: str, data_dir: Path, manual_dir: Path | None) -> Dataset:
     try:
         arrays = read_npz(prepared)
     except UsageError as error:
-        raise OSError(
-            f"{error} It was prepared earlier: delete it, and it is made anew."
-        ) from error
+        message = f"{error} It was prepared earlier: delete it, and it is made anew."
+        raise OSError(message) from error
     if manual_dir is not None and "file_names" in arrays:
         digests = zip(arrays["file_names"], arrays["file_digests"], strict=True)
         _ = _verify(manual_dir, dict(digests))
