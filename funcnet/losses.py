@@ -146,8 +146,8 @@ def softmax_squared_error(
     This is Brier's score (*Verification of Forecasts Expressed in Terms of Probability*, 1950),
     between 0 and 2. It sums over the classes k. With two classes it is twice the
     `sigmoid_squared_error` of `z₁ − z₀`. A label outside of the classes has `onehot(y) = 0`.
-    Infinite logits give the same as in `softmax_cross_entropy`, but for the 2 of a right class with
-    probability 0.
+    Infinite logits act as in `softmax_cross_entropy`, but a right class of probability 0 costs at
+    most 2.
 
     Args:
       logits: z, `[*batch, classes]`, any number for each class.

@@ -48,7 +48,7 @@ def from_tfds(name: str, data_dir: Path, manual_dir: Path | None) -> Dataset:
 def _prepare_mnist_like(name: str, data_dir: Path, manual_dir: Path | None) -> dict[str, Any]:
     import tensorflow_datasets as tfds
 
-    builder: Any = tfds.builder(name, data_dir=data_dir)
+    builder: Any = tfds.builder_cls(name)(data_dir=data_dir)
     digests = {info.filename: info.checksum for info in builder.url_infos.values()}
     paths = _verify(manual_dir, digests) if manual_dir else _download(builder, data_dir)
     return {
