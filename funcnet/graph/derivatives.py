@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +38,10 @@ class Rule:
     symbols: str
     pull: Callable[..., Array]
     elementwise: bool
+
+
+Rules: TypeAlias = tuple[Rule, ...]
+"""One rule per operand, in the order of the operands."""
 
 
 def slope(symbols: str, derivative: Callable[..., Any]) -> Rule:
@@ -86,7 +90,7 @@ ZERO = Rule(
     elementwise=True,
 )
 
-SLOPES: Mapping[str, tuple[Rule, ...]] = {
+SLOPES: Mapping[str, Rules] = {
     # arithmetic
     "add": (ONE, ONE),
     "add_any": (ONE, ONE),
@@ -136,14 +140,20 @@ SLOPES: Mapping[str, tuple[Rule, ...]] = {
         slope("[{b} < {a}]", lambda y, a, b: _share(a, b)),
     ),
     "abs": (slope("sign {a}", lambda y, a: jnp.sign(a)),),
+    "clamp": (
+        slope("[{a} > {b}]", lambda y, low, x, high: (low > x) & (low < high)),
+        slope("[{a} < {b} < {c}]", lambda y, low, x, high: (low < x) & (x < high)),
+        slope("[{c} < {b}]", lambda y, low, x, high: high < x),
+    ),
     **dict.fromkeys(("sign", "floor", "ceil", "round"), (ZERO,)),
     # identities
+    "stop_gradient": (dataclasses.replace(ZERO, symbols="0, as told"),),
     **dict.fromkeys(("copy", "copy_p"), (ONE,)),
 }
-"""Elementwise operations: one slope per operand, in the order of the operands."""
+"""Elementwise operations: one slope per operand."""
 
 
-def _integer_pow(a: Array, *, y: int) -> tuple[Rule, ...]:
+def _integer_pow(a: Array, *, y: int) -> Rules:
     if y == 0:
         return (ZERO,)  # 0 · a⁻¹ would be NaN at 0
     written = {2: "2 {a}", 3: "3 {a}²", -1: "−{y} / {a}"}
@@ -151,7 +161,7 @@ def _integer_pow(a: Array, *, y: int) -> tuple[Rule, ...]:
     return (slope(written.get(y, general), lambda _, a: y * a ** (y - 1)),)
 
 
-def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
+def _select_n(which: Array, *cases: Array) -> Rules:
     """Put zeros where another case was chosen: 0 · ∞ would be NaN."""
 
     def chosen(k: int) -> Rule:
@@ -165,24 +175,14 @@ def _select_n(which: Array, *cases: Array) -> tuple[Rule, ...]:
     return (ZERO, *map(chosen, range(len(cases))))
 
 
-def _clamp(low: Array, a: Array, high: Array) -> tuple[Rule, ...]:
-    return (
-        slope("[{a} > {b}]", lambda *_: (low > a) & (low < high)),
-        slope("[{a} < {b} < {c}]", lambda *_: (low < a) & (a < high)),
-        slope("[{c} < {b}]", lambda *_: high < a),
-    )
-
-
-def _convert_element_type(a: Array, *, new_dtype: Any, **_: Any) -> tuple[Rule, ...]:
+def _convert_element_type(a: Array, *, new_dtype: Any, **_: Any) -> Rules:
     """Take the real part of the adjoint of a number that becomes complex."""
     if jnp.issubdtype(new_dtype, jnp.complexfloating):
         return (linear("Re {ȳ}", lambda ȳ: ȳ.real.astype(a.dtype)),)
     return (dataclasses.replace(ONE, pull=lambda ȳ, *_: ȳ.astype(a.dtype)),)
 
 
-def _dot_general(
-    a: Array, b: Array, *, dimension_numbers: Any, precision: Any, **_: Any
-) -> tuple[Rule, ...]:
+def _dot_general(a: Array, b: Array, *, dimension_numbers: Any, precision: Any, **_: Any) -> Rules:
     """Sum over letters as the product itself does, with different letters summed."""
     (a_contract, b_contract), (a_batch, b_batch) = dimension_numbers
     A = list(range(a.ndim))
@@ -201,7 +201,7 @@ def _dot_general(
     )
 
 
-def _reduce_extremum(a: Array, *, axes: Any, **_: Any) -> tuple[Rule, ...]:
+def _reduce_extremum(a: Array, *, axes: Any, **_: Any) -> Rules:
     """Give the adjoint to the largest (or smallest) elements, in equal shares."""
 
     def shared(ȳ: Array, y: Array, a: Array) -> Array:
@@ -211,14 +211,12 @@ def _reduce_extremum(a: Array, *, axes: Any, **_: Any) -> tuple[Rule, ...]:
     return (Rule(symbols="{ȳ}, to where {a} = {y}", pull=shared, elementwise=False),)
 
 
-def _broadcast_in_dim(
-    a: Array, *, shape: Any, broadcast_dimensions: Any, **_: Any
-) -> tuple[Rule, ...]:
+def _broadcast_in_dim(a: Array, *, shape: Any, broadcast_dimensions: Any, **_: Any) -> Rules:
     new = tuple(i for i in range(len(shape)) if i not in broadcast_dimensions)
     return (linear("Σ {ȳ}", lambda ȳ: match_operand(ȳ.sum(new), a)),)
 
 
-def _concatenate(*operands: Array, dimension: Any) -> tuple[Rule, ...]:
+def _concatenate(*operands: Array, dimension: Any) -> Rules:
     ends = np.cumsum([a.shape[dimension] for a in operands]).tolist()
 
     def part(start: int, end: int) -> Rule:
@@ -227,14 +225,12 @@ def _concatenate(*operands: Array, dimension: Any) -> tuple[Rule, ...]:
     return tuple(map(part, [0, *ends[:-1]], ends))
 
 
-def _slice(a: Array, *, start_indices: Any, limit_indices: Any, strides: Any) -> tuple[Rule, ...]:
+def _slice(a: Array, *, start_indices: Any, limit_indices: Any, strides: Any) -> Rules:
     where = tuple(map(slice, start_indices, limit_indices, strides or (1,) * a.ndim))
     return (linear("{ȳ}, in its place", lambda ȳ: jnp.zeros_like(a).at[where].set(ȳ)),)
 
 
-def _gather(
-    a: Array, indices: Array, *, dimension_numbers: Any, mode: Any, **_: Any
-) -> tuple[Rule, ...]:
+def _gather(a: Array, indices: Array, *, dimension_numbers: Any, mode: Any, **_: Any) -> Rules:
     """Add up what was read several times."""
     d = dimension_numbers
     numbers = lax.ScatterDimensionNumbers(
@@ -251,7 +247,7 @@ def _gather(
     return (linear("{ȳ}, added where it was read", added), ZERO)
 
 
-def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
+def _stack(*operands: Array, axis: int = 0) -> Rules:
     def part(k: int) -> Rule:  # dynamic: one compiled program for all k
         part_of = functools.partial(lax.dynamic_index_in_dim, index=k, axis=axis, keepdims=False)
         return linear("its part of {ȳ}", part_of)
@@ -259,12 +255,10 @@ def _stack(*operands: Array, axis: int = 0) -> tuple[Rule, ...]:
     return tuple(map(part, range(len(operands))))
 
 
-STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = {
+STRUCTURED: Mapping[str, Callable[..., Rules]] = {
     "integer_pow": _integer_pow,
     "select_n": _select_n,
-    "clamp": _clamp,
     "convert_element_type": _convert_element_type,
-    "stop_gradient": lambda a: (dataclasses.replace(ZERO, symbols="0, as told"),),
     "dot_general": _dot_general,
     # reductions and their opposites
     "reduce_sum": lambda a, *, axes, **_: (
@@ -295,15 +289,13 @@ STRUCTURED: Mapping[str, Callable[..., tuple[Rule, ...]]] = {
 }
 """Operations whose rules depend on shapes or parameters: `rule(*operands, **parameters)`."""
 
-ELEMENTWISE = frozenset(SLOPES).union(
-    ("integer_pow", "select_n", "clamp", "convert_element_type", "stop_gradient")
-)
+ELEMENTWISE = frozenset({*SLOPES, "integer_pow", "select_n", "convert_element_type"})
 """The operations of both tables whose result depends, element by element, on its own element."""
 
 
 def rules(
     operation: str, operands: tuple[Shaped[Array, "..."], ...], parameters: Mapping[str, Any]
-) -> tuple[Rule, ...] | None:
+) -> Rules | None:
     """Return the hand-derived rules of an operation, one per operand; `None` if there are none.
 
     Complex numbers have none: there a derivative is not one number.

@@ -61,7 +61,7 @@ DOMAINS = {
     **dict.fromkeys(["asin", "acos", "tan"], (small,)),
     "pow": (positive, small),
 }
-SLOPES = sorted(set(derivatives.SLOPES) - OWN)
+SLOPES = sorted(set(derivatives.SLOPES) - OWN - {"clamp"})
 
 
 def operands_of(name, numbers):
@@ -237,7 +237,7 @@ def test_operations_of_our_own():
     check_numerically(derivatives.STRUCTURED["stack"](*pair), lambda *x: jnp.stack(x), pair)
     (expand,) = derivatives.STRUCTURED["expand_dims"](jnp.asarray(X))
     check_numerically((expand,), lambda x: x[:, None], (jnp.asarray(X),))
-    (stop,) = derivatives.STRUCTURED["stop_gradient"](jnp.asarray(X))
+    (stop,) = derivatives.SLOPES["stop_gradient"]
     assert not stop.pull(jnp.ones(2), jnp.ones(2), jnp.ones(2)).any()
 
 
