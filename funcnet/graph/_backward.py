@@ -9,7 +9,7 @@ turns; and where no rule is written `jax.vjp` of the operation.
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,46 +26,31 @@ COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not",
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Local:
-    """The local derivatives of one result of an operation, one entry per operand.
+    """The local derivatives of one result of an operation, one entry per operand."""
 
-    Attributes:
-      symbols: templates, as `derivatives.Rule.symbols`; `{f}` is the name of the operation.
-      elementwise: whether the derivative is an array; for a function with a derivative of its own,
-        whether its values are elementwise: its rule may not be.
-      linear, by_hand: as those of an `Edge`.
-      pull: from the adjoint of the result to the contributions; `None` for an operand without one.
-    """
-
-    symbols: tuple[str, ...]
-    elementwise: tuple[bool, ...]
-    linear: bool = True
-    by_hand: bool = True
-    pull: Callable[[Any], tuple[Any, ...]]
+    symbols: tuple[str, ...]  # as `derivatives.Rule.symbols`, with `{f}` for the operation's name
+    elementwise: tuple[bool, ...]  # of a function with a derivative of its own: so are its values
+    by_hand: bool = True  # as in an `Edge`
+    pull: Callable[[Any], tuple[Any, ...]]  # adjoint to contributions, `None` where there is none
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of the backward pass: the contributions of one result to its operands."""
-
-    operation: Operation
-    result: int
-    local: Local
-    contributions: tuple[Any, ...]
+Step: TypeAlias = tuple[Operation, int, Any, Local, tuple[Any, ...]]
+"""An operation, one of its results, the adjoint of that, its derivatives, the contributions."""
 
 
 def backward(tape: Tape, cotangents: Cotangents) -> tuple[dict[int, Any], list[Step]]:
     """Return the adjoints of all values that an output depends on, by index, and the steps."""
     adjoints = summed(cotangents)
-    steps = []
+    steps: list[Step] = []
     for operation in reversed(tape.operations):
         for k, result in enumerate(operation.results):
             if result not in adjoints or not tape.wants(result):
                 continue
-            local = _local(tape, operation, k)
-            given = local.pull(adjoints[result])
-            steps.append(Step(operation=operation, result=result, local=local, contributions=given))
+            local, ȳ = _local(tape, operation, k), adjoints[result]
+            given = local.pull(ȳ)
+            steps.append((operation, result, ȳ, local, given))
             received = zip(operation.operands, given, strict=True)
-            _ = summed(((i, ȳ) for i, ȳ in received if ȳ is not None), adjoints)
+            _ = summed(((i, ā) for i, ā in received if ā is not None), adjoints)
     return adjoints, steps
 
 
@@ -79,16 +64,35 @@ def summed(
     return total
 
 
+def input_adjoints(tape: Tape, cotangents: Cotangents) -> list[Any]:
+    """Return the adjoint of each input, zeros where no output depends on it."""
+    adjoints, _ = backward(tape, cotangents)
+    return [adjoints.get(i, jnp.zeros_like(tape.values[i])) for i in tape.inputs]
+
+
 def _local(tape: Tape, operation: Operation, k: int) -> Local:
     """Return the derivatives of the result `k`: by the table, its body, or `jax.vjp`."""
     operands = tuple(tape.values[i] for i in operation.operands)
-    wanted = tuple(map(tape.wants, operation.operands))
+    wanted = _wanted(tape, operation)
     y = tape.values[operation.results[k]]
     if operation.body is not None:
         return _through_body(operation.body, k, wanted)
     if by_hand := rules(operation.primitive, operands, operation.parameters):
         return _by_hand(by_hand, operands, y, wanted)
-    return _through_vjp(operation, operands, k, y, _derived(tape, operation, wanted))
+    return _through_vjp(operation, operands, k, y, wanted)
+
+
+def _wanted(tape: Tape, operation: Operation) -> tuple[bool, ...]:
+    """Return which operands receive a contribution.
+
+    The arrays that the rule of a `custom_vjp` closes over are operands before its arguments. JAX
+    gives them no derivative, and refuses such an array if it depends on an argument.
+    """
+    closed_over = operation.parameters["num_consts"] if operation.primitive in CUSTOM else 0
+    return tuple(
+        tape.wants(index) and not (k < closed_over and index in tape.constants)
+        for k, index in enumerate(operation.operands)
+    )
 
 
 def _by_hand(
@@ -112,55 +116,29 @@ def _through_body(body: Tape, k: int, wanted: tuple[bool, ...]) -> Local:
     """Go back through the turns of a loop."""
 
     def pull(ȳ: Any) -> tuple[Any, ...]:
-        adjoints, _ = backward(body, [(body.outputs[k], ȳ)])
-        return tuple(
-            adjoints.get(i, jnp.zeros_like(body.values[i])) if want else None
-            for i, want in zip(body.inputs, wanted, strict=True)
-        )
+        received = input_adjoints(body, [(body.outputs[k], ȳ)])
+        return tuple(ā if want else None for ā, want in zip(received, wanted, strict=True))
 
     return Local(
         symbols=("{ȳ}, back through {f}",) * len(wanted),
         elementwise=(False,) * len(wanted),
-        linear=_is_linear(body),
         pull=pull,
     )
 
 
-def _is_linear(body: Tape) -> bool:
-    """Whether no rule of a `custom_vjp` is met on the way back through a loop."""
-    return all(
-        operation.primitive != "custom_vjp_call"
-        and (operation.body is None or _is_linear(operation.body))
-        for operation in body.operations
-    )
-
-
-def _derived(tape: Tape, operation: Operation, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-    """Return which operands `jax.vjp` derives by.
-
-    The arrays that the rule of a `custom_vjp` closes over are operands before its arguments. JAX
-    gives them no derivative, and refuses such an array if it depends on an argument.
-    """
-    closed_over = operation.parameters["num_consts"] if operation.primitive in CUSTOM else 0
-    return tuple(
-        want and not (k < closed_over and index in tape.constants)
-        for k, (index, want) in enumerate(zip(operation.operands, wanted, strict=True))
-    )
-
-
 def _through_vjp(
-    operation: Operation, operands: tuple[Any, ...], k: int, y: Any, derived: tuple[bool, ...]
+    operation: Operation, operands: tuple[Any, ...], k: int, y: Any, wanted: tuple[bool, ...]
 ) -> Local:
     """Derive by JAX, or by the rule that the user gave the function."""
 
     def function(*floats: Any) -> Any:
         given = iter(floats)
-        values = (next(given) if by else a for a, by in zip(operands, derived, strict=True))
-        return operation.bind(*values)[k]
+        values = [next(given) if want else a for a, want in zip(operands, wanted, strict=True)]
+        return operation.bind(values)[k]
 
     def pull(ȳ: Any) -> tuple[Any, ...]:
         try:
-            _, vjp = jax.vjp(function, *itertools.compress(operands, derived))
+            _, vjp = jax.vjp(function, *itertools.compress(operands, wanted))
         except jax.errors.UnexpectedTracerError as error:
             raise UsageError(
                 f"{operation.name}: expected a rule that holds nothing computed around it; "
@@ -168,7 +146,7 @@ def _through_vjp(
                 f"or let trace open the function: expand=[{operation.name!r}]."
             ) from error
         received = iter(vjp(ȳ))
-        return tuple(next(received) if by else None for by in derived)
+        return tuple(next(received) if want else None for want in wanted)
 
     on_elements = operation.primitive in CUSTOM and (
         y.shape == () or _works_on_elements(called(operation.parameters))
@@ -176,7 +154,6 @@ def _through_vjp(
     return Local(
         symbols=("vjp of {f}",) * len(operands),
         elementwise=tuple(on_elements and a.shape == y.shape for a in operands),
-        linear=operation.primitive != "custom_vjp_call",
         by_hand=False,
         pull=pull,
     )

@@ -7,7 +7,6 @@ hand-written rules of `derivatives`: a second road to the gradient, beside `jax.
 import dataclasses
 import difflib
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from jaxtyping import Array, Shaped
 
 from funcnet.base import UsageError
 from funcnet.graph import draw
-from funcnet.graph._backward import Step, backward, summed
+from funcnet.graph._backward import Step, backward, input_adjoints, summed
 from funcnet.graph._chain import ChainRule, chain_rule
 from funcnet.graph._names import Names, variable_names
 from funcnet.graph._nodes import Computation, Edge, Node
@@ -78,11 +77,12 @@ def trace(
                 "Call it outside: what is under jit inside of the function is opened."
             )
         tape, output, argument_names = run(args, kwargs)
+        name = function_name(function)
         if cotangent is None:
             cotangents = unit_cotangent("trace", tape, output, hint)
         else:
             cotangents = given_cotangent(tape, output, cotangent)
-        return _graph(tape, cotangents, function_name(function), argument_names)
+        return _graph(name, variable_names(tape, name, argument_names), cotangents)
 
     return traced
 
@@ -116,8 +116,7 @@ def gradient(
     def gradient_of(*args: Any, **kwargs: Any) -> Any:
         check_floats(args, argnums)
         tape, output, _ = run(args, kwargs)
-        adjoints, _ = backward(tape, unit_cotangent("gradient", tape, output))
-        received = [adjoints.get(i, jnp.zeros_like(tape.values[i])) for i in tape.inputs]
+        received = input_adjoints(tape, unit_cotangent("gradient", tape, output))
         by_argument, _ = jax.tree.unflatten(jax.tree.structure((args, kwargs)), received)
         if isinstance(argnums, int):
             return by_argument[argnums]
@@ -131,11 +130,11 @@ class Graph(Computation):
     """The graph of a computation; see `trace`.
 
     Attributes:
-      bodies: the graph of the inside of a loop, by the index of the loop's result.
+      bodies: the graph of a loop's inside, or of one turn, by the index of the loop's result.
       aliases: names inside called functions for nodes with a different name, by index.
     """
 
-    bodies: Mapping[int, Callable[[], "Graph"]]
+    bodies: Mapping[int, Callable[[int | None], "Graph"]]
     aliases: Mapping[str, int]
 
     @functools.cached_property
@@ -218,8 +217,7 @@ class Graph(Computation):
         if node.index not in self.bodies:
             loops = ", ".join(self.nodes[i].name for i in self.bodies) or "none here"
             raise UsageError(f"{name}: expected a result of a scan, while or cond: {loops}.")
-        body = self.bodies[node.index]()
-        return body if turn is None else _one_turn(body, turn)
+        return self.bodies[node.index](turn)
 
     def first_nonfinite(self) -> NonFinite | None:
         """Return where the first NaN or infinity was born; `None` if there is none.
@@ -243,17 +241,18 @@ class Graph(Computation):
         return draw.frame(self)
 
 
-def _graph(tape: Tape, cotangents: Cotangents, name: str, argument_names: Sequence[str]) -> Graph:
-    """Return the graph of a tape; its nodes are the values but for numbers of the source."""
+def _graph(name: str, names: Names, cotangents: Cotangents) -> Graph:
+    """Return the graph of a named tape; its nodes are the values but for numbers of the source."""
+    tape = names.tape
     adjoints, steps = backward(tape, cotangents)
-    names = variable_names(tape, name, argument_names)
-    shown = [index for index in range(len(tape.values)) if index not in tape.literals]
-    node_of = {index: i for i, index in enumerate(shown)}
     made_by = {index: op for op in tape.operations for index in op.results}
+    read = {index for op in tape.operations for index in op.operands}
+    shown = sorted({*tape.inputs, *tape.outputs, *made_by, *read} - tape.literals)
+    node_of = {index: i for i, index in enumerate(shown)}
     return Graph(
         name=name,
-        nodes=tuple(_node(i, made_by.get(i), names, node_of, adjoints) for i in shown),
-        edges=tuple(edge for step in steps for edge in _edges(step, names, node_of, adjoints)),
+        nodes=tuple(_node(i, made_by.get(i), names, node_of, adjoints.get(i)) for i in shown),
+        edges=tuple(edge for step in steps for edge in _edges(step, names, node_of)),
         outputs=tuple(node_of[index] for index in tape.outputs),
         cotangents=summed((node_of[index], ȳ) for index, ȳ in cotangents),
         bodies={
@@ -262,20 +261,18 @@ def _graph(tape: Tape, cotangents: Cotangents, name: str, argument_names: Sequen
             if operation.body is not None
             for index in operation.results
         },
-        aliases={name: node_of[index] for name, index in names.aliases.items()},
+        aliases={name: node_of[i] for name, i in names.aliases.items() if i in node_of},
     )
 
 
 def _node(
-    index: int,
-    operation: Operation | None,
-    names: Names,
-    node_of: Mapping[int, int],
-    adjoints: Mapping[int, Any],
+    index: int, operation: Operation | None, names: Names, node_of: Mapping[int, int], adjoint: Any
 ) -> Node:
     """Return the node of a value; `operation` computed it, unless it is a leaf."""
     tape, value, owner = names.tape, names.tape.values[index], names.owners.get(index)
     operands = operation.operands if operation else ()
+    if adjoint is None and tape.wants(index):  # no output depends on it
+        adjoint = jnp.zeros_like(value)
     kind = "argument" if index in tape.inputs else "constant"
     return Node(
         index=node_of[index],
@@ -284,7 +281,7 @@ def _node(
         inputs=tuple(node_of[i] for i in operands if i in node_of),
         literals=tuple(tape.values[i] for i in operands if i in tape.literals),
         value=value,
-        adjoint=adjoints.get(index, jnp.zeros_like(value)) if tape.wants(index) else None,
+        adjoint=adjoint,
         source=operation.stack.source if operation else None,
         expression=names.expression(operation, names.text) if operation else kind,
         numbers=names.expression(operation, names.number) if operation else kind,
@@ -293,33 +290,30 @@ def _node(
     )
 
 
-def _edges(
-    step: Step, names: Names, node_of: Mapping[int, int], adjoints: Mapping[int, Any]
-) -> Iterator[Edge]:
+def _edges(step: Step, names: Names, node_of: Mapping[int, int]) -> Iterator[Edge]:
     """Yield the contributions of one step of the backward pass, but for numbers of the source."""
-    local, operands = step.local, step.operation.operands
-    letters = zip("yabc", (step.result, *operands), strict=False)
+    operation, result, ȳ, local, contributions = step
+    operands = operation.operands
+    letters = zip("yabc", (result, *operands), strict=False)
     written = {letter: Operand(names.text(index)) for letter, index in letters}
-    for k, (index, contribution) in enumerate(zip(operands, step.contributions, strict=True)):
+    for k, (index, contribution) in enumerate(zip(operands, contributions, strict=True)):
         if contribution is None:
             continue
         pull = functools.partial(lambda k, pull, ȳ: pull(ȳ)[k], k, local.pull)
-        elementwise = local.elementwise[k] and (
-            local.by_hand or _is_slope(pull, adjoints[step.result])
-        )
+        elementwise = local.elementwise[k] and (local.by_hand or _is_slope(pull, ȳ))
         is_map = not local.by_hand and not elementwise
         template = f"{{ȳ}}, by the {local.symbols[k]}" if is_map else local.symbols[k]
         yield Edge(
-            parent=node_of[step.result],
+            parent=node_of[result],
             child=node_of[index],
             operand=k,
-            symbols=functools.partial(template.format, f=step.operation.name, **written),
+            symbols=functools.partial(template.format, f=operation.name, **written),
             contribution=contribution,
             by_hand=local.by_hand,
             elementwise=elementwise,
-            linear=local.linear,
+            linear=operation.is_linear,
             pull=pull,
-            parent_value=names.tape.values[step.result],
+            parent_value=names.tape.values[result],
         )
 
 
@@ -329,46 +323,34 @@ def _is_slope(pull: Callable[[Any], Any], ȳ: Any) -> bool:
     return bool(jnp.allclose(pull(ȳ), product, rtol=rtol, atol=0, equal_nan=True))
 
 
-def _inside(operation: Operation, body: Tape, names: Names, adjoints: Mapping[int, Any]) -> Graph:
-    """Return the graph of a loop's body; it begins with the adjoints of the loop's results."""
+def _inside(
+    operation: Operation, body: Tape, names: Names, adjoints: Mapping[int, Any], turn: int | None
+) -> Graph:
+    """Return the graph of a loop's body, or of one turn, from the adjoints of the results on."""
     pairs = zip(body.outputs, operation.results, strict=True)
     cotangents = [(inner, adjoints[outer]) for inner, outer in pairs if outer in adjoints]
-    return _graph(body, cotangents, operation.name, [names.text(i) for i in operation.operands])
+    inputs = [names.text(i) for i in operation.operands]
+    inner_names = variable_names(body, operation.name, inputs)
+    if turn is None:
+        return _graph(operation.name, inner_names, cotangents)
+    part, begun = _one_turn(body, cotangents, turn)
+    part_names = dataclasses.replace(inner_names, tape=part)
+    return _graph(f"{operation.name}[{turn}]", part_names, begun)
 
 
-def _one_turn(graph: Graph, turn: int) -> Graph:
-    """Return the part of a loop's graph that is one turn, with the values that the turn reads."""
-    inside = {node.index for node in graph.nodes if node.turn[:1] == (turn,)}
-    if not inside:
-        turns = {node.turn[0] for node in graph.nodes if node.turn}
-        expected = f"0 … {max(turns)}" if turns else "none: what is inside runs once"
+def _one_turn(body: Tape, cotangents: Cotangents, turn: int) -> tuple[Tape, Cotangents]:
+    """Return one turn as a tape with what it reads as inputs, and what the later turns hand it."""
+    turns = [op.stack.turn[:1] for op in body.operations]
+    if (turn,) not in turns:
+        expected = f"0 … {max(turns)[0]}" if any(turns) else "none: what is inside runs once"
         raise UsageError(f"turn: expected {expected}; got {turn}.")
-    kept = sorted(inside.union(*(graph.nodes[i].inputs for i in inside)))
-    index = {old: new for new, old in enumerate(kept)}
-    edges = tuple(
-        dataclasses.replace(edge, parent=index[edge.parent], child=index[edge.child])
-        for edge in graph.edges
-        if edge.parent in inside
+    begin, count = turns.index((turn,)), turns.count((turn,))
+    here, later = body.operations[begin : begin + count], body.operations[begin + count :]
+    results = {i for op in here for i in op.results}
+    read = {i for op in here for i in op.operands} - results
+    begun, _ = backward(dataclasses.replace(body, operations=later), cotangents)
+    outputs = sorted(results & begun.keys())
+    part = dataclasses.replace(
+        body, operations=here, inputs=sorted(read), outputs=outputs or [max(results)]
     )
-    received = summed((edge.child, edge.contribution) for edge in edges)
-    later = ((edge.child, edge.contribution) for edge in graph.edges if edge.parent not in inside)
-    begun = summed([*later, *graph.cotangents.items()])
-    cotangents = {index[i]: ȳ for i, ȳ in sorted(begun.items()) if i in inside}
-
-    def moved(old: int, new: int) -> Node:
-        node = graph.nodes[old]
-        if old in inside:
-            return dataclasses.replace(node, index=new, inputs=tuple(index[i] for i in node.inputs))
-        adjoint = None if node.adjoint is None else received.get(new, jnp.zeros_like(node.value))
-        argument = dict.fromkeys(("operation", "expression", "numbers"), "argument")
-        return dataclasses.replace(node, index=new, inputs=(), adjoint=adjoint, **argument)
-
-    return Graph(
-        name=f"{graph.name}[{turn}]",
-        nodes=tuple(itertools.starmap(moved, index.items())),
-        edges=edges,
-        outputs=tuple(cotangents) or (index[max(inside)],),
-        cotangents=cotangents,
-        bodies={index[i]: body for i, body in graph.bodies.items() if i in inside},
-        aliases={name: index[i] for name, i in graph.aliases.items() if i in index},
-    )
+    return part, [(i, begun[i]) for i in outputs]

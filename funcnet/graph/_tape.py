@@ -9,6 +9,7 @@ the tape.
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from funcnet._jaxpr import CALLS, CUSTOM, bind, called, interpret, positional_names
 from funcnet.base import UsageError, one_of
@@ -28,44 +29,37 @@ Cotangents: TypeAlias = list[tuple[int, Any]]  # indices of outputs, each with i
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One step of a computation; operands and results are indices on the tape.
+    """One step of a computation; operands and results are indices on the tape."""
 
-    Attributes:
-      name: the primitive, or the function with a derivative of its own: `sigmoid`.
-      primitive: JAX's name for it; for such a function `custom_jvp_call` or `custom_vjp_call`.
-      bind: from the values of the operands to a tuple of results.
-      body: for `scan`, `while` and `cond` the tape of the inside.
-    """
-
-    name: str
-    primitive: str
+    name: str  # the primitive, or the function with a derivative of its own: `sigmoid`
+    primitive: str  # for such a function `custom_jvp_call` or `custom_vjp_call`
     operands: tuple[int, ...]
     results: tuple[int, ...]
-    parameters: Mapping[str, Any]
-    bind: Callable[..., tuple[Any, ...]]
+    bind: Callable[[list[Any]], Sequence[Any]]  # from the values of the operands to the results
     stack: Stack
-    body: "Tape | None"
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    body: "Tape | None" = None  # the inside of a `scan`, `while` or `cond`
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the way back is known to be linear: it meets no rule of a `custom_vjp`."""
+        if self.body:
+            return all(operation.is_linear for operation in self.body.operations)
+        return self.primitive != "custom_vjp_call"
 
 
 @dataclasses.dataclass(kw_only=True)
 class Tape:
-    """All that was computed, in the order of the computation.
+    """All that was computed, in the order of the computation; values are known by their index."""
 
-    Attributes:
-      expand: the names of the operations to open.
-      literals: the indices of the numbers that stand in the source.
-      constants: the indices of the values that depend on no argument.
-      openable: the names of the operations that could be, or were, opened.
-    """
-
-    expand: frozenset[str]
+    expand: frozenset[str]  # the names of the operations to open
+    openable: set[str] = dataclasses.field(default_factory=set)  # what could be, or was, opened
     values: list[Any] = dataclasses.field(default_factory=list)
-    literals: set[int] = dataclasses.field(default_factory=set)
-    constants: set[int] = dataclasses.field(default_factory=set)
+    literals: set[int] = dataclasses.field(default_factory=set)  # numbers that stand in the source
+    constants: set[int] = dataclasses.field(default_factory=set)  # what depends on no argument
     operations: list[Operation] = dataclasses.field(default_factory=list)
     inputs: list[int] = dataclasses.field(default_factory=list)
     outputs: list[int] = dataclasses.field(default_factory=list)
-    openable: set[str] = dataclasses.field(default_factory=set)
 
     def write(self, value: Any) -> int:
         self.values.append(value)
@@ -88,32 +82,24 @@ class Tape:
 
     def carry_out(
         self,
-        name: str,
+        primitive: str,
         operands: Sequence[int],
-        bind: Callable[..., tuple[Any, ...]],
+        bind: Callable[[list[Any]], Sequence[Any]],
         stack: Stack,
-        *,
-        parameters: Mapping[str, Any] | None = None,
-        primitive: str = "",
-        body: "Tape | None" = None,
+        **options: Any,
     ) -> list[int]:
-        """Carry out an operation, unless its body was, and keep it with its results."""
-        if body is None:
-            values = bind(*(self.values[i] for i in operands))
-        else:
-            values = [body.values[i] for i in body.outputs]
-        results = list(map(self.write, values))
+        """Carry out an operation, and keep it with its results; options are fields of it."""
+        results = list(map(self.write, bind([self.values[i] for i in operands])))
         if self.constants.issuperset(operands):
             self.constants.update(results)
+        fields: dict[str, Any] = {"name": primitive, **options}
         operation = Operation(
-            name=name,
-            primitive=primitive or name,
+            primitive=primitive,
             operands=tuple(operands),
             results=tuple(results),
-            parameters=parameters or {},
             bind=bind,
             stack=stack,
-            body=body,
+            **fields,
         )
         self.operations.append(operation)
         return results
@@ -139,34 +125,35 @@ def on_tape(
     opened = frozenset((expand,) if isinstance(expand, str) else expand)
 
     def carried_out(args: tuple, kwargs: dict[str, Any]) -> tuple[Tape, Any, list[str]]:
-        names, leaves = argument_names(function, args, kwargs), jax.tree.leaves((args, kwargs))
-        for name, leaf in zip(names, leaves, strict=True):
+        arguments = named_arguments(function, args, kwargs)
+        for name, leaf in arguments.items():
             _check_array(name, leaf)
         try:
             jaxpr, output = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
         except Exception as error:
-            shapes = [f"{n}: {_described(leaf)}" for n, leaf in zip(names, leaves, strict=True)]
-            came = ", ".join(shapes) or "no arguments"
-            error.add_note(f"{function_name(function)} was traced with {came}.")
+            came = ", ".join(f"{name}: {_described(leaf)}" for name, leaf in arguments.items())
+            error.add_note(f"{function_name(function)} was traced with {came or 'no arguments'}.")
             raise
-        tape = evaluate(jaxpr, leaves, opened)
+        tape = Tape(expand=opened)
+        tape.inputs = [tape.write(jnp.asarray(leaf)) for leaf in arguments.values()]
+        tape.returns(_carry_out(tape, jaxpr, tape.inputs, Stack()))
         for name in opened:
             _ = one_of("expand", name, sorted(tape.openable) or ["(nothing here can be opened)"])
-        return tape, output, names
+        return tape, output, list(arguments)
 
     return carried_out
 
 
-def argument_names(
+def named_arguments(
     function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]
-) -> list[str]:
-    """Return the function's name for each array: `w1`, `params.weight`, `layers[0].bias`."""
+) -> dict[str, Any]:
+    """Return the arrays, by the function's names: `w1`, `params.weight`, `layers[0].bias`."""
     positional = zip(positional_names(function, len(args)), args, strict=True)
-    return [
-        name + jax.tree_util.keystr(path)
+    return {
+        name + jax.tree_util.keystr(path): leaf
         for name, argument in [*positional, *sorted(kwargs.items())]
-        for path, _ in jax.tree_util.tree_flatten_with_path(argument)[0]
-    ]
+        for path, leaf in jax.tree.leaves_with_path(argument)
+    }
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -245,23 +232,13 @@ def _described(leaf: Any) -> str:
     return f"{jnp.result_type(leaf)}{list(np.shape(leaf))}"
 
 
-def evaluate(jaxpr: ClosedJaxpr, arguments: Sequence[Any], expand: frozenset[str]) -> Tape:
-    """Carry out a jaxpr and keep every value; refuse side effects and calls back to Python."""
-    tape = Tape(expand=expand)
-    tape.inputs = [tape.write(jnp.asarray(argument)) for argument in arguments]
-    tape.returns(_carry_out(tape, jaxpr, tape.inputs, Stack()))
-    return tape
-
-
 def _carry_out(tape: Tape, jaxpr: ClosedJaxpr, inputs: Sequence[int], stack: Stack) -> list[int]:
-    def perform(equation: JaxprEqn, operands: list[int]) -> list[int]:
-        return _perform(tape, equation, operands, stack.call(equation.source_info))
-
-    return interpret(jaxpr, inputs, perform, tape.write_constant)
+    return interpret(jaxpr, inputs, partial(_perform, tape, stack), tape.write_constant)
 
 
-def _perform(tape: Tape, equation: Any, operands: list[int], stack: Stack) -> list[int]:
+def _perform(tape: Tape, stack: Stack, equation: Any, operands: list[int]) -> list[int]:
     """Carry out one equation: opened, with a tape of its own, or as it is."""
+    stack = stack.call(equation.source_info)
     primitive, parameters = equation.primitive.name, equation.params
     converts = primitive == "convert_element_type"
     if converts and equation.invars[0].aval.dtype == equation.outvars[0].aval.dtype:
@@ -279,25 +256,23 @@ def _perform(tape: Tape, equation: Any, operands: list[int], stack: Stack) -> li
         tape.openable.update((name, primitive))
         if not tape.expand.isdisjoint((name, primitive)):
             return LOOPS.get(primitive, _call)(tape, parameters, operands, stack)
+    if primitive not in LOOPS:
+        run = partial(bind, equation)
+        return tape.carry_out(primitive, operands, run, stack, name=name, parameters=parameters)
+    body = _body(tape, primitive, parameters, operands)
+    results = [body.values[i] for i in body.outputs]
     return tape.carry_out(
-        name,
-        operands,
-        lambda *values: bind(equation, values),
-        stack,
-        parameters=parameters,
-        primitive=primitive,
-        body=_body(tape, primitive, parameters, operands) if primitive in LOOPS else None,
+        primitive, operands, lambda _: results, stack, parameters=parameters, body=body
     )
 
 
 def _body(tape: Tape, loop: str, parameters: Any, operands: list[int]) -> Tape:
     """Carry out the inside of a loop on a tape of its own."""
-    body = Tape(expand=tape.expand)
+    body = Tape(expand=tape.expand, openable=tape.openable)
     body.inputs = [body.write(tape.values[i]) for i in operands]
     body.literals = {j for j, i in enumerate(operands) if i in tape.literals}
     body.constants = {j for j, i in enumerate(operands) if i in tape.constants}
     body.returns(LOOPS[loop](body, parameters, body.inputs, Stack()))
-    tape.openable |= body.openable
     return body
 
 
@@ -318,22 +293,21 @@ def _scan(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> lis
     outputs: dict[int, list[int]] = {}
     for k in reversed(turns) if parameters["reverse"] else turns:
         here = stack.in_turn(k)
-        parts = [index for x in xs for index in _index(tape, x, k, here)]
+        at, part = {"at": k}, _part(k)
+        parts = [i for x in xs for i in tape.carry_out("index", [x], part, here, parameters=at)]
         results = _carry_out(tape, jaxpr, [*consts, *carry, *parts], here)
         carry, outputs[k] = results[:num_carry], results[num_carry:]
     if not turns:  # only the shapes are known
         shapes = jaxpr.out_avals[num_carry:]
-        return [*carry, *(tape.write(jnp.zeros((0, *s.shape), s.dtype)) for s in shapes)]
+        empty = (jnp.zeros((0, *shape.shape), shape.dtype) for shape in shapes)
+        return [*carry, *map(tape.write_constant, empty)]
     for column in zip(*(outputs[k] for k in turns), strict=True):
-        carry += tape.carry_out("stack", column, lambda *values: (jnp.stack(values),), stack)
+        carry += tape.carry_out("stack", column, lambda values: [jnp.stack(values)], stack)
     return carry
 
 
-def _index(tape: Tape, x: int, k: int, stack: Stack) -> list[int]:
-    def part(x: Any) -> tuple[Any, ...]:
-        return (lax.dynamic_index_in_dim(x, k, keepdims=False),)
-
-    return tape.carry_out("index", [x], part, stack, parameters={"at": k})
+def _part(k: int) -> Callable[[list[Any]], list[Any]]:
+    return lambda values: [lax.dynamic_index_in_dim(*values, k, keepdims=False)]
 
 
 def _while(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> list[int]:
@@ -341,11 +315,10 @@ def _while(tape: Tape, parameters: Any, operands: list[int], stack: Stack) -> li
     after_cond = parameters["cond_nconsts"]
     after_body = after_cond + parameters["body_nconsts"]
     cond_consts, body_consts = operands[:after_cond], operands[after_cond:after_body]
-    carry = operands[after_body:]
+    carry, condition = operands[after_body:], jaxpr_as_fun(parameters["cond_jaxpr"])
     for k in itertools.count():
-        read = [tape.values[i] for i in [*cond_consts, *carry]]
-        condition = evaluate(parameters["cond_jaxpr"], read, tape.expand)
-        if not _known("while", condition.values[condition.outputs[0]]):
+        (holds,) = condition(*(tape.values[i] for i in [*cond_consts, *carry]))
+        if not _known("while", holds):
             break
         inputs = [*body_consts, *carry]
         carry = _carry_out(tape, parameters["body_jaxpr"], inputs, stack.in_turn(k))

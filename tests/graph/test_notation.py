@@ -16,7 +16,7 @@ from funcnet.graph._notation import (
     number,
     summary,
 )
-from funcnet.graph._tape import argument_names
+from funcnet.graph._tape import named_arguments
 from funcnet.graph.draw._equations import backward, forward
 from funcnet.graph.draw._layout import layered
 
@@ -74,8 +74,8 @@ def test_the_incoming_adjoint_stands_in_the_formula_of_a_linear_map():
 
 
 def test_names_of_arguments():
-    names = argument_names(lambda w, *x, y: w, ({"b": 1.0}, 2.0, 3.0), {"y": 4.0})
-    assert names == ["w['b']", "x[0]", "x[1]", "y"]
+    names = named_arguments(lambda w, *x, y: w, ({"b": 1.0}, 2.0, 3.0), {"y": 4.0})
+    assert list(names) == ["w['b']", "x[0]", "x[1]", "y"]
 
 
 def test_positions():
