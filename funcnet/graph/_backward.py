@@ -13,15 +13,11 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
 
-from funcnet._jaxpr import CALLS, CUSTOM, called
+from funcnet._jaxpr import CUSTOM
 from funcnet.base import UsageError
 from funcnet.graph._tape import Cotangents, Operation, Tape
-from funcnet.graph.derivatives import ELEMENTWISE, Rule, match_operand, rules
-
-COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "is_finite"})
-"""Elementwise operations without a derivative."""
+from funcnet.graph.derivatives import Rule, match_operand, rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +25,7 @@ class Local:
     """The local derivatives of one result of an operation, one entry per operand."""
 
     symbols: tuple[str, ...]  # as `derivatives.Rule.symbols`, with `{f}` for the operation's name
-    elementwise: tuple[bool, ...]  # of a function with a derivative of its own: so are its values
+    elementwise: tuple[bool, ...]  # by `jax.vjp`: may be, from the shapes
     by_hand: bool = True  # as in an `Edge`
     pull: Callable[[Any], tuple[Any, ...]]  # adjoint to contributions, `None` where there is none
 
@@ -148,23 +144,9 @@ def _through_vjp(
         received = iter(vjp(ȳ))
         return tuple(next(received) if want else None for want in wanted)
 
-    on_elements = operation.primitive in CUSTOM and (
-        y.shape == () or _works_on_elements(called(operation.parameters))
-    )
     return Local(
         symbols=("vjp of {f}",) * len(operands),
-        elementwise=tuple(on_elements and a.shape == y.shape for a in operands),
+        elementwise=tuple(operation.primitive in CUSTOM and a.shape == y.shape for a in operands),
         by_hand=False,
         pull=pull,
-    )
-
-
-def _works_on_elements(jaxpr: ClosedJaxpr) -> bool:
-    """Whether each equation works on elements, or on numbers that no element is in."""
-    return all(
-        _works_on_elements(called(equation.params))
-        if equation.primitive.name in CALLS | CUSTOM
-        else equation.primitive.name in ELEMENTWISE | COMPARISONS
-        or all(v.aval.shape == () for v in equation.invars)
-        for equation in jaxpr.eqns
     )

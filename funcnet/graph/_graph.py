@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Shaped
 
@@ -318,9 +319,11 @@ def _edges(step: Step, names: Names, node_of: Mapping[int, int]) -> Iterator[Edg
 
 
 def _is_slope(pull: Callable[[Any], Any], ȳ: Any) -> bool:
-    """Whether a rule acts as an array: `pull(ȳ) = ȳ · pull(1)`. A user's own may not."""
-    product, rtol = ȳ * pull(jnp.ones_like(ȳ)), float(jnp.finfo(ȳ.dtype).eps) ** 0.5
-    return bool(jnp.allclose(pull(ȳ), product, rtol=rtol, atol=0, equal_nan=True))
+    """Whether a rule acts as an array, `pull(ȳ) = ȳ · pull(1)`: on ȳ, and on random numbers."""
+    random = jnp.asarray(np.random.default_rng(0).normal(size=ȳ.shape), ȳ.dtype)
+    slope, rtol = pull(jnp.ones_like(ȳ)), float(jnp.finfo(ȳ.dtype).eps) ** 0.5
+    alike = functools.partial(jnp.allclose, rtol=rtol, atol=0, equal_nan=True)
+    return all(alike(pull(v), v * slope) for v in (ȳ, random))
 
 
 def _inside(

@@ -289,9 +289,6 @@ STRUCTURED: Mapping[str, Callable[..., Rules]] = {
 }
 """Operations whose rules depend on shapes or parameters: `rule(*operands, **parameters)`."""
 
-ELEMENTWISE = frozenset({*SLOPES, "integer_pow", "select_n", "convert_element_type"})
-"""The operations of both tables whose result depends, element by element, on its own element."""
-
 
 def rules(
     operation: str, operands: tuple[Shaped[Array, "..."], ...], parameters: Mapping[str, Any]
