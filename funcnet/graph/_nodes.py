@@ -117,7 +117,6 @@ class Edge:
     Attributes:
       parent: the index of the node that was computed.
       child: the index of the operand.
-      operand: its position among the operands: `x · x` has two edges.
       symbols: the local derivative in symbols: `symbols(ȳ="ȳ")`, by the name of the adjoint.
       contribution: the child's share of its adjoint: incoming adjoint times local derivative.
       by_hand: whether the rule is in the table of `derivatives`; if not, `jax.vjp` made it.
@@ -129,7 +128,6 @@ class Edge:
 
     parent: int
     child: int
-    operand: int
     symbols: Callable[..., str] = dataclasses.field(repr=False)
     contribution: Array
     by_hand: bool

@@ -84,11 +84,7 @@ def _gaussian(a: Array) -> Array:
 
 ONE = slope("1", lambda *_: 1)
 MINUS_ONE = slope("−1", lambda *_: -1)
-ZERO = Rule(
-    symbols="0",
-    pull=lambda ȳ, *_: jnp.zeros_like(ȳ),  # 0 · ∞ would be NaN
-    elementwise=True,
-)
+ZERO = Rule(symbols="0", pull=lambda ȳ, *_: jnp.zeros_like(ȳ), elementwise=True)  # 0 · ∞ is NaN
 
 SLOPES: Mapping[str, Rules] = {
     # arithmetic
