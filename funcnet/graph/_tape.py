@@ -2,8 +2,7 @@
 
 `jax.make_jaxpr` gives the jaxpr. Here its equations are carried out one by one, so that each value
 can be looked at. Functions under `jit` and `checkpoint` are opened. `scan`, `while` and `cond` are
-one operation with a tape of its own, which holds every turn. Values are known by their index on
-the tape.
+one operation with a tape of its own, which holds every turn.
 """
 
 import dataclasses
