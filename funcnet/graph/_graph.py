@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, Shaped
 
 from funcnet.base import UsageError
 from funcnet.graph import draw
@@ -33,6 +34,8 @@ from funcnet.graph._tape import (
     on_tape,
     unit_cotangent,
 )
+
+MAX_JACOBIAN = 1_000_000  # elements of the largest Jacobian that is computed
 
 
 def trace(
@@ -168,6 +171,26 @@ class Graph(Computation):
                 "and has no adjoint."
             )
         return chain_rule(self, node)
+
+    def local_jacobian(self, edge: Edge) -> Shaped[Array, "..."]:
+        """Return the local derivative of an edge in full, `∂parentᵢ/∂childⱼ`, `[*parent, *child]`.
+
+        >>> graph = trace(lambda x: jnp.sum(2 * x))(jnp.array([1.0, 2.0]))
+        >>> graph.local_jacobian(graph.edges[0])
+        Array([1., 1.], dtype=float32)
+
+        Raises:
+          UsageError: it has more than `MAX_JACOBIAN` elements.
+        """
+        parent, child = self.nodes[edge.parent].value, self.nodes[edge.child].value
+        if parent.size * child.size > MAX_JACOBIAN:
+            raise UsageError(
+                f"local_jacobian: expected at most {MAX_JACOBIAN:,} elements; "
+                f"∂{list(parent.shape)}/∂{list(child.shape)} has {parent.size * child.size:,}. "
+                "edge.formula names the map, edge.pull applies it."
+            )
+        basis = jnp.eye(parent.size, dtype=parent.dtype).reshape(parent.size, *parent.shape)
+        return jax.vmap(edge.pull)(basis).reshape(*parent.shape, *child.shape)
 
     def open(self, name: str, *, turn: int | None = None) -> "Graph":
         """Return the inside of a `scan`, `while` or `cond`: all its turns, or one.

@@ -380,6 +380,15 @@ def test_a_branch_may_return_a_number_of_the_source():
     assert float(trace(lambda x: 3.0)(1.0).output.value) == 3
 
 
+def test_local_jacobian():
+    graph = trace(lambda x: jnp.sum(jnp.sin(x)))(jnp.array([0.0, 1.0]))
+    edge = graph.uses[0][0]
+    np.testing.assert_allclose(graph.local_jacobian(edge), np.diag(np.cos([0.0, 1.0])), rtol=1e-6)
+    large = trace(lambda x: jnp.sum(x * x))(jnp.ones(2000))
+    with pytest.raises(fn.UsageError, match=r"at most 1,000,000 elements"):
+        large.local_jacobian(large.edges[-1])
+
+
 @pytest.mark.usefixtures("float64")
 def test_the_gradient_is_a_function_like_another():
     function = lambda w, x: jnp.sum(jnp.tanh(w @ x))  # noqa: E731
