@@ -7,24 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from funcnet.graph._nodes import is_number
 from funcnet.graph._notation import call, expression, number
-from funcnet.graph._source import Targets, evaluations
+from funcnet.graph._source import Targets, assignment, is_repeated
 from funcnet.graph._tape import Operation, Tape
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Names:
-    """The names of the values of a tape, by their indices on it.
-
-    Attributes:
-      of: the name of every value but the numbers of the source.
-      owners: for a step of an assignment, the index of the value that is assigned.
-      aliases: the names that only called functions have, with the index of the first such value.
-    """
+    """The names of the values of a tape, by their indices on it."""
 
     tape: Tape
-    of: Mapping[int, str]
-    owners: Mapping[int, int]
-    aliases: Mapping[str, int]
+    of: Mapping[int, str]  # every value has one, but the numbers of the source
+    owners: Mapping[int, int]  # of a step of an assignment the value that is assigned
+    aliases: Mapping[str, int]  # names that only called functions have: the first such value
 
     def text(self, index: int) -> str:
         """Return the name of a value; for a number of the source the number."""
@@ -86,45 +80,89 @@ RETURNED: Mapping[tuple[str, str], str] = {
 
 
 def _assigned_names(tape: Tape) -> tuple[list[tuple[int, str]], dict[int, int]]:
-    """Return the names that the source gives to results; the outermost call has the last word."""
+    """Return the names that the source gives to results; the outermost call has the last word.
+
+    With them goes, for each step of an assignment, the index of the value that is assigned.
+    """
     named: list[tuple[int, str]] = []
     owners: dict[int, int] = {}
-    for targets, run, is_direct in evaluations([(op.name, op.stack) for op in tape.operations]):
-        last = tape.operations[run[-1]]
-        names = dict(_result_names(targets, last, is_direct))
-        turn = "".join(f"[{k}]" for k in last.stack.turn)
-        named += [(index, name + turn) for index, name in names.items() if name != "_"]
-        for i in run[:-1] if names else ():
-            for index in tape.operations[i].results:
-                _ = owners.setdefault(index, next(iter(names)))
-    return named, owners
+    names: dict[int, str] = {}
+    for level in range(max((len(op.stack.user) for op in tape.operations), default=0)):
+        for operation, last, targets in _evaluated(tape.operations, level):
+            if operation is last:
+                is_direct = len(last.stack.user) == level + 1  # the function itself calls it
+                names = _result_names(targets, last, is_direct=is_direct)
+                turn = "".join(f"[{k}]" for k in last.stack.turn)
+                named += [(index, name + turn) for index, name in names.items() if name != "_"]
+            elif names:
+                owners |= dict.fromkeys(operation.results, next(iter(names)))
+    return named[::-1], owners
 
 
-def _result_names(targets: Targets, last: Operation, is_direct: bool) -> Iterator[tuple[int, str]]:
+def _evaluated(
+    operations: Sequence[Operation], level: int
+) -> Iterator[tuple[Operation, Operation, Targets]]:
+    """Yield the operations that assignments carried out, last to first.
+
+    Each has the last operation of its assignment, which made the value, and the targets. An
+    assignment is over where a part of its right side comes after the whole: in the next turn of a
+    loop. There the last operation may come again, too.
+    """
+    last, before, was_whole = None, None, False
+    for operation in reversed(operations):
+        user = operation.stack.user
+        found = assignment(user[level]) if len(user) > level else None
+        here = found and (user[:level], found)
+        is_whole = found is not None and found.span == user[level].span
+        if here != before:
+            last = None
+        if is_whole and (not last or not was_whole or _comes_again(operation, last, level)):
+            last = operation
+        if last and found:
+            yield operation, last, found.targets
+        before, was_whole = here, is_whole
+
+
+def _comes_again(operation: Operation, last: Operation, level: int) -> bool:
+    """Whether an operation ends a turn as `last` does.
+
+    A loop is around the assignment; without one, a function of the user's is called repeatedly.
+    """
+    user = operation.stack.user
+    loops = [k for k, frame in enumerate(user) if is_repeated(frame)]
+    same = (operation.name, operation.stack.whole) == (last.name, last.stack.whole)
+    return same and (loops[0] <= level if loops else len(user) > level + 1)
+
+
+def _result_names(targets: Targets, last: Operation, *, is_direct: bool) -> dict[int, str]:
     """Name the results of an assignment's last operation, `_` for one that is dropped."""
     paths = _result_paths(last) if is_direct else None
-    if paths is None:
-        if len(targets) == len(last.results):
-            yield from zip(last.results, targets.values(), strict=True)
-        return
-    for index, path in zip(last.results, paths, strict=True):
-        for start, name in targets.items():
-            if path is not None and path.startswith(start):
-                yield index, name if name == "_" else name + path.removeprefix(start)
+    if paths is None and len(targets) == len(last.results):
+        paths = dict(zip(last.results, targets, strict=True))
+    return {
+        index: name if name == "_" else name + path.removeprefix(start)
+        for index, path in (paths or {}).items()
+        for start, name in targets.items()
+        if path.startswith(start)
+    }
 
 
-def _result_paths(operation: Operation) -> list[str | None] | None:
-    """Return where a loop's results stand in the value that its caller gets; `None` if nowhere.
+def _result_paths(operation: Operation) -> dict[int, str] | None:
+    """Return where a loop's results stand in the value that its caller gets, if they do.
 
     The body returns the same pytree: a scan's carry and its `y`.
     """
-    calls = [(function, operation.primitive) for function in operation.stack.library]
-    part = next((RETURNED[call] for call in calls if call in RETURNED), None)
-    if part is None:
+    stack = operation.stack
+    below = itertools.takewhile(lambda frame: frame != stack.user[-1], reversed(stack.whole))
+    calls = [(frame.code.co_name, operation.primitive) for frame in below]
+    parts = [RETURNED[call] for call in calls if call in RETURNED]
+    if not parts:
         return None
-    parameters, returned = operation.parameters, f"result{part}"
+    parameters, returned = operation.parameters, f"result{parts[-1]}"  # of the outermost call
     body = parameters.get("jaxpr") or parameters.get("body_jaxpr") or parameters["branches"][0]
     paths = body.jaxpr.debug_info.result_paths  # None after vmap
-    return paths and [
-        path.removeprefix(returned) if path.startswith(returned) else None for path in paths
-    ]
+    return paths and {
+        index: path.removeprefix(returned)
+        for index, path in zip(operation.results, paths, strict=True)
+        if path.startswith(returned)
+    }

@@ -11,7 +11,7 @@ import itertools
 import linecache
 import os
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
@@ -19,13 +19,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jaxtyping
 
-Span: TypeAlias = tuple[int | None, int | None, int | None, int | None]  # code.co_positions
+Span: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # begin and end: line and column
 Targets: TypeAlias = Mapping[str, str]
 """The names on the left of an assignment, by their position in the value: `{"": "b"}`; for
 `(w, b), y = ...` `{"[0][0]": "w", "[0][1]": "b", "[1]": "y"}`."""
-
-Syntax: TypeAlias = tuple[dict[Span, Targets], list[tuple[int, int]]]
-"""The targets of each assignment, by the position of its right side; the lines of loops."""
 
 _WRAPPERS = (os.path.dirname(jax.__file__), os.path.dirname(jaxtyping.__file__))
 _STANDARD = sysconfig.get_path("stdlib")
@@ -33,19 +30,12 @@ _STANDARD = sysconfig.get_path("stdlib")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """A line of source.
+    """A line of source."""
 
-    Attributes:
-      file: its path, `<stdin>`, or the name of a notebook's cell.
-      line: its number, from 1.
-      function: the function around it.
-      text: the line itself, empty where the source is missing.
-    """
-
-    file: str
-    line: int
-    function: str
-    text: str
+    file: str  # its path, `<stdin>`, or the name of a notebook's cell
+    line: int  # its number, from 1
+    function: str  # the function around it
+    text: str  # the line itself, empty where the source is missing
 
     def __str__(self) -> str:
         """`lecture.py:7 in lecture: b = w1 * a`."""
@@ -61,12 +51,13 @@ class Frame(NamedTuple):
 
     @property
     def span(self) -> Span:
-        return _positions(self.code)[self.instruction // 2]
+        line, end, column, end_column = _positions(self.code)[self.instruction // 2]
+        return (line or self.code.co_firstlineno, column or 0), (end or 0, end_column or 0)
 
     @property
     def source(self) -> Source:
         """The line the expression begins on."""
-        line = self.span[0] or self.code.co_firstlineno
+        (line, _), _ = self.span
         return Source(
             file=self.code.co_filename,
             line=line,
@@ -102,15 +93,9 @@ class Stack:
         """The user's line that is closest to the operation."""
         return self.user[-1].source if self.user else None
 
-    @property
-    def library(self) -> Iterator[str]:
-        """The names of the functions that the user's line called, the outermost first."""
-        below = itertools.takewhile(lambda frame: frame != self.user[-1], reversed(self.whole))
-        return (frame.code.co_name for frame in reversed(list(below)))
-
 
 @functools.cache
-def _positions(code: CodeType) -> tuple[Span, ...]:
+def _positions(code: CodeType) -> tuple[tuple[int | None, ...], ...]:
     return tuple(code.co_positions())
 
 
@@ -122,85 +107,41 @@ def _is_library(code: CodeType) -> bool:
     return standard or file.startswith(_WRAPPERS) or file.startswith("<@beartype")
 
 
-def evaluations(steps: Sequence[tuple[str, Stack]]) -> Iterator[tuple[Targets, range, bool]]:
-    """Yield the assignments that the named operations carried out, those of inner calls first.
-
-    Neighbours with the same outer frames come from one expression. If it is the right side of an
-    assignment, the last of them made its value. Each has its targets, the indices of its
-    operations, and whether the expression itself calls the last, and not a function of the user's.
-    """
-    syntax = functools.cache(_syntax)
-    is_repeated = functools.cache(lambda frame: _is_repeated(frame, syntax))
-    stacks = [stack for _, stack in steps]
-    for level in reversed(range(max((len(stack.user) for stack in stacks), default=0))):
-        end = 0
-        for run in _runs(steps, level, is_repeated):
-            frame, last = stacks[run[0]].user[level], run[-1]
-            if targets := syntax(frame.code.co_filename)[0].get(frame.span):
-                first = _first_step(stacks, level, run[0], end)
-                end = last + 1
-                yield targets, range(first, end), len(stacks[last].user) == level + 1
+class Assignment(NamedTuple):
+    span: Span  # the position of the right side
+    targets: Targets
 
 
-def _first_step(stacks: Sequence[Stack], level: int, first: int, end: int) -> int:
-    """Return the earliest operation before `first` that stands within the same expression."""
-    whole = stacks[first].user[: level + 1]
-    while first > end and _is_within(stacks[first - 1].user[: level + 1], whole):
-        first -= 1
-    return first
+@functools.cache
+def assignment(frame: Frame) -> Assignment | None:
+    """Return the assignment whose right side is around a position: the innermost, if any."""
+    around = [found for found in _syntax(frame.code)[0] if _is_within(frame.span, found.span)]
+    return around[-1] if around else None
 
 
-def _is_within(part: tuple[Frame, ...], whole: tuple[Frame, ...]) -> bool:
-    if len(part) != len(whole) or part[:-1] != whole[:-1] or part[-1].code != whole[-1].code:
-        return False
-    (first, last, start, stop), (line, end, column, end_column) = part[-1].span, whole[-1].span
-    return (line, column) <= (first, start) and (last, stop) <= (end, end_column)
+@functools.cache
+def is_repeated(frame: Frame) -> bool:
+    """Whether a loop of the same function is around a position."""
+    begin, loops = (frame.code.co_firstlineno, 0), _syntax(frame.code)[1]
+    return any(begin <= loop[0] and _is_within(frame.span, loop) for loop in loops)
 
 
-def _runs(
-    steps: Sequence[tuple[str, Stack]], level: int, is_repeated: Callable[[Frame], bool]
-) -> Iterator[list[int]]:
-    """Yield the indices of neighbours whose stacks agree up to a level.
-
-    A run that comes again to its first step is split there: it is the next turn of a loop, unless
-    only a function that is called here has a loop.
-    """
-    prefixes = itertools.groupby(range(len(steps)), key=lambda i: steps[i][1].user[: level + 1])
-    for prefix, group in prefixes:
-        if len(prefix) <= level:
-            continue
-        here = any(map(is_repeated, prefix))
-        run: list[int] = []
-        for i in group:
-            name, stack = steps[i]
-            again = run and (name, stack.whole) == (steps[run[0]][0], steps[run[0]][1].whole)
-            if again and (here or not any(map(is_repeated, stack.user[level + 1 :]))):
-                yield run
-                run = []
-            run.append(i)
-        yield run
-
-
-def _syntax(file: str) -> Syntax:
-    """Return the syntax of a file; nothing where the source is missing."""
+@functools.cache
+def _syntax(code: CodeType) -> tuple[list[Assignment], list[Span]]:
+    """Return the assignments and the loops of a function's file, the outer ones first."""
     try:
-        nodes = list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
+        nodes = list(ast.walk(ast.parse("".join(linecache.getlines(code.co_filename)))))
     except SyntaxError:  # a cell with %magic, or a template that only looks like Python
-        return {}, []
-    loops = [node for node in nodes if isinstance(node, ast.For | ast.While)]
-    return (
-        {span: targets for node in nodes for span, targets in _assigned_by(node)},
-        [(loop.lineno, loop.end_lineno or loop.lineno) for loop in loops],
-    )
+        return [], []
+    loops = [_span(node) for node in nodes if isinstance(node, ast.For | ast.While)]
+    return list(itertools.chain(*map(_assigned_by, nodes))), loops
 
 
-def _is_repeated(frame: Frame, syntax: Callable[[str], Syntax]) -> bool:
-    line, begin = frame.source.line, frame.code.co_firstlineno
-    loops = syntax(frame.code.co_filename)[1]
-    return any(begin <= first <= line <= last for first, last in loops)
+def _is_within(part: Span, whole: Span) -> bool:
+    return whole[0] <= part[0] and part[1] <= whole[1]
 
 
-def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, Targets]]:
+def _assigned_by(node: ast.AST) -> Iterator[Assignment]:
     match node:
         case (
             ast.Assign(targets=[target, *_], value=value)
@@ -209,10 +150,10 @@ def _assigned_by(node: ast.AST) -> Iterator[tuple[Span, Targets]]:
         ):
             yield from _bound(target, value)
         case ast.AugAssign(target=target):
-            yield _span(node), {"": ast.unparse(target)}
+            yield Assignment(_span(node), {"": ast.unparse(target)})
 
 
-def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, Targets]]:
+def _bound(target: ast.expr, value: ast.expr) -> Iterator[Assignment]:
     """Yield the parts of a target with their values: of a pair, of a condition's branches."""
     match target, value:
         case (ast.Tuple() | ast.List()) as left, (ast.Tuple() | ast.List()) as right:
@@ -222,10 +163,10 @@ def _bound(target: ast.expr, value: ast.expr) -> Iterator[tuple[Span, Targets]]:
             yield from _bound(target, value.body)
             yield from _bound(target, value.orelse)
         case _, ast.Subscript(value=ast.Call() as call, slice=ast.Constant(value=int(i))):
-            yield _span(value), dict(_named(target))
-            yield _span(call), {f"[{i}]{path}": name for path, name in _named(target)}
+            yield Assignment(_span(value), dict(_named(target)))
+            yield Assignment(_span(call), dict(_named(target, f"[{i}]")))
         case _:
-            yield _span(value), dict(_named(target))
+            yield Assignment(_span(value), dict(_named(target)))
 
 
 def _named(target: ast.expr, path: str = "") -> Iterator[tuple[str, str]]:
@@ -239,4 +180,5 @@ def _named(target: ast.expr, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _span(node: ast.expr | ast.stmt) -> Span:
-    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
+    end = node.end_lineno or node.lineno, node.end_col_offset or 0
+    return (node.lineno, node.col_offset), end

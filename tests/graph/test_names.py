@@ -91,6 +91,15 @@ def apply(weights, x):
     return x
 
 
+def test_a_library_function_that_converts_twice_assigns_once():
+    def function(x):
+        y = jnp.sum(x * 2)  # in float32, from bfloat16 and back
+        return y * 3
+
+    names = [node.name for node in trace(function)(jnp.ones(2, jnp.bfloat16)).nodes]
+    assert names == ["x", "v1", "v2", "v3", "y", "function"]
+
+
 def test_a_variable_that_is_assigned_again_is_numbered():
     def function(w):
         w = w * 2
