@@ -164,7 +164,8 @@ def _bound(target: ast.expr, value: ast.expr) -> Iterator[Assignment]:
             yield from _bound(target, value.orelse)
         case _, ast.Subscript(value=ast.Call() as call, slice=ast.Constant(value=int(i))):
             yield Assignment(_span(value), dict(_named(target)))
-            yield Assignment(_span(call), dict(_named(target, f"[{i}]")))
+            dropped = {"[0]": "_", "[1]": "_"}  # the parts of the value, of which one has a name
+            yield Assignment(_span(call), dropped | dict(_named(target, f"[{i}]")))
         case _:
             yield Assignment(_span(value), dict(_named(target)))
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import funcnet as fn
@@ -98,6 +99,17 @@ def test_a_library_function_that_converts_twice_assigns_once():
 
     names = [node.name for node in trace(function)(jnp.ones(2, jnp.bfloat16)).nodes]
     assert names == ["x", "v1", "v2", "v3", "y", "function"]
+
+
+def test_an_element_of_an_array_is_not_the_array():
+    def function(x):
+        first = jnp.sin(x)[0]
+        largest = jax.lax.top_k(x, 2)[0]
+        return first * jnp.sum(largest)
+
+    graph = trace(function)(jnp.array([1.0, 2.0, 3.0]))
+    assert float(graph["first"].value) == pytest.approx(np.sin(1.0))
+    assert graph["largest"].value.tolist() == [3, 2]
 
 
 def test_a_variable_that_is_assigned_again_is_numbered():
