@@ -8,13 +8,14 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from funcnet.graph._nodes import Computation, Node, is_number
+from funcnet.graph._nodes import Computation, Edge, Node, is_number
 from funcnet.graph._notation import derivative, factor, summary
 
 MAX_PATHS = 8  # paths that are written; more are counted
@@ -24,19 +25,12 @@ MAX_WAYS = 4  # ways within one assignment that are written as a sum
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Factor:
-    """One factor of a product along a path, `∂parent/∂child`.
+    """One factor of a product along a path, `∂parent/∂child`."""
 
-    Attributes:
-      symbol: `∂d/∂b`.
-      formula: the derivative in symbols.
-      value: the number, where parent and child are scalars.
-      shapes: the shapes of parent and child: `[5, 3] → [4]`.
-    """
-
-    symbol: str
-    formula: str
-    value: Array | float | None
-    shapes: str
+    symbol: str  # `∂d/∂b`
+    formula: str  # the derivative in symbols
+    value: Array | float | None  # the number, where parent and child are scalars
+    shapes: str  # of parent and child: `[5, 3] → [4]`
 
     @property
     def is_number(self) -> bool:
@@ -90,10 +84,13 @@ class ChainRule:
 
     def __str__(self) -> str:
         """One line for one path; else a line for each step, and for arrays one for each factor."""
-        if len(self.paths) == 1 and _is_scalar(self.paths):
+        maps = [f for f in itertools.chain(*self.paths) if not f.is_number]
+        if len(self.paths) == 1 and not maps:
             return f"{self.symbol} = {' = '.join(self.steps)}"
         indent = "\n" + " " * len(self.symbol) + " = "
-        return f"{self.symbol} = {indent.join(self.steps)}" + "".join(_legend(self.paths))
+        legend = dict.fromkeys(f"\n  {f.symbol}: {f.formula}  {f.shapes}" for f in maps)
+        written = "".join(_some(list(legend), "\n  … {} more …"))
+        return f"{self.symbol} = {indent.join(self.steps)}{written}"
 
     __repr__ = __str__
 
@@ -103,20 +100,20 @@ def chain_rule(graph: Computation, variable: Node) -> ChainRule:
     top = len(graph.nodes)  # the index of a sum `ȳ · y` over several outputs, above all nodes
     output = next((i for i in graph.cotangents if graph.nodes[i].name == graph.objective), top)
     later = graph.nodes[variable.index + 1 :]
-    steps = {
-        node.index: _steps(graph, node.index)
+    assignments = {
+        node.index: _assignment(graph, node.index)
         for node in later
         if node.part_of is None or node.index in graph.cotangents
     }
-    below = {i: _reads(graph, i, steps[i]) for i in steps} | {top: list(graph.cotangents)}
     counts = {variable.index: 1}  # how many paths lead from each node down to the variable
-    for index, reads in below.items():
+    for index, (_, reads) in assignments.items():
         counts[index] = sum(counts.get(child, 0) for child in reads)
+    counts[top] = sum(counts.get(child, 0) for child in graph.cotangents)
 
     @functools.cache
     def factors(index: int) -> Mapping[int, Factor]:
         if index < top:
-            return _factors(graph, steps[index], below[index])
+            return _factors(graph, *assignments[index])
         return {  # ∂(ȳ · y)/∂y = ȳ
             i: _factor(graph.objective, (), graph.nodes[i], "its cotangent", ȳ)
             for i, ȳ in graph.cotangents.items()
@@ -156,20 +153,17 @@ def _factor(of: str, shape: tuple[int, ...], child: Node, formula: str, value: A
     )
 
 
-def _steps(graph: Computation, parent: int) -> list[int]:
-    """Return the steps of an assignment, last to first: the variable, and values without a name."""
-    steps, begun = {parent}, [parent]
+def _assignment(graph: Computation, variable: int) -> tuple[list[int], list[int]]:
+    """Return the steps of an assignment, last to first, and the variables that they read."""
+    steps, reads, begun = {variable}, set(), [variable]
     while begun:
         for edge in graph.operands.get(begun.pop(), ()):
-            if edge.child not in steps and graph.nodes[edge.child].part_of is not None:
+            if graph.nodes[edge.child].part_of is None:
+                reads.add(edge.child)
+            elif edge.child not in steps:
                 steps.add(edge.child)
                 begun.append(edge.child)
-    return sorted(steps, reverse=True)
-
-
-def _reads(graph: Computation, parent: int, steps: Sequence[int]) -> list[int]:
-    read = {edge.child for step in steps for edge in graph.operands.get(step, ())}
-    return sorted(i for i in read if graph.nodes[i].part_of is None and i != parent)
+    return sorted(steps, reverse=True), sorted(reads)
 
 
 def _factors(
@@ -178,28 +172,31 @@ def _factors(
     """Return the factors from a variable to each that its assignment reads.
 
     A way is the formulas of its edges without those that change nothing; at most one more than are
-    written is kept. The numbers are the backward pass through the steps, from 1 on. Where a rule
-    on the way may not be linear there is none: `None`, as is every sum with it.
+    written is kept. The numbers are the backward pass through the steps, from 1 on.
     """
     parent = graph.nodes[steps[0]]
-    ways: dict[int, list[tuple[str, ...]]] = {parent.index: [()]}
     one = jnp.ones_like(parent.value) if is_number(parent.value) else None
-    numbers: dict[int, Any] = {parent.index: one}
-    for edge in itertools.chain(*(graph.operands.get(step, ()) for step in steps)):
-        further = (edge.formula,) if edge.formula != "1" else ()
-        longer = [(*way, *further) for way in ways[edge.parent][: MAX_WAYS + 1]]
-        ways.setdefault(edge.child, []).extend(longer)
-        pulled = numbers[edge.parent]
-        if pulled is not None and edge.linear:
-            pulled = edge.pull(pulled)
-        elif pulled is not None:
-            pulled = pulled * edge.local_derivative if edge.elementwise else None
-        if edge.child in numbers and pulled is not None:
-            known = numbers[edge.child]
-            pulled = None if known is None else known + pulled
-        numbers[edge.child] = pulled
+    ways: dict[int, list[tuple[str, ...]]] = defaultdict(list, {parent.index: [()]})
+    shares: dict[int, list[Any]] = defaultdict(list, {parent.index: [one]})
+    for step in steps:
+        ȳ = _total(shares[step])
+        for edge in graph.operands.get(step, ()):
+            further = (edge.formula,) if edge.formula != "1" else ()
+            ways[edge.child] += [(*way, *further) for way in ways[step][: MAX_WAYS + 1]]
+            shares[edge.child].append(_pulled(edge, ȳ))
     of, shape = parent.name, parent.value.shape
-    return {i: _factor(of, shape, graph.nodes[i], _sum(ways[i]), numbers[i]) for i in reads}
+    return {i: _factor(of, shape, graph.nodes[i], _sum(ways[i]), _total(shares[i])) for i in reads}
+
+
+def _pulled(edge: Edge, ȳ: Any) -> Any:
+    """Return what an edge makes of a number; `None` for a rule that may not be linear."""
+    if ȳ is None or not (edge.linear or edge.elementwise):
+        return None
+    return edge.pull(ȳ) if edge.linear else ȳ * edge.local_derivative
+
+
+def _total(shares: Sequence[Any]) -> Any:
+    return None if any(x is None for x in shares) else sum(shares[1:], start=shares[0])
 
 
 def _sum(ways: Sequence[tuple[str, ...]]) -> str:
@@ -210,27 +207,14 @@ def _sum(ways: Sequence[tuple[str, ...]]) -> str:
     return " + ".join(f"({way})" if is_long and several else way for is_long, way in written)
 
 
-def _is_scalar(paths: Sequence[Sequence[Factor]]) -> bool:
-    return all(factor.is_number for path in paths for factor in path)
-
-
 def _numbers(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
     """Yield the numbers in place of the symbols and, for several products, the products."""
-    if not _is_scalar(paths):
+    values = [[f.value for f in path if f.value is not None] for path in paths]
+    if list(map(len, values)) != list(map(len, paths)):
         return
-    products = ["".join(_some([factor(f.value) for f in path], "(… {} more …)")) for path in paths]
-    if len(paths) > 1 or len(paths[0]) > 1:
-        yield " + ".join(products)
+    yield " + ".join("".join(_some(list(map(factor, path)), "(… {} more …)")) for path in values)
     if len(paths) > 1:
-        values = (math.prod(float(f.value) for f in path if f.value is not None) for path in paths)
-        yield " + ".join(map(factor, values))
-
-
-def _legend(paths: Sequence[Sequence[Factor]]) -> Iterator[str]:
-    """Yield a line for each factor that is no number: its map, and its shapes."""
-    maps = (f for path in paths for f in path if not f.is_number)
-    lines = dict.fromkeys(f"{f.symbol}: {f.formula}  {f.shapes}" for f in maps)
-    yield from (f"\n  {line}" for line in _some(list(lines)))
+        yield " + ".join(factor(math.prod(map(float, path))) for path in values)
 
 
 def _some(written: Sequence[str], left_out: str = "… {} more …") -> list[str]:
