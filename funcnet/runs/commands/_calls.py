@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from funcnet.base import UsageError, did_you_mean
@@ -43,15 +44,13 @@ def parse_arguments(text: str) -> tuple[Any, ...]:
             value = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        return tuple(map(_with_arrays, value if isinstance(value, tuple | list) else [value]))
+        args = tuple(value) if isinstance(value, tuple | list) else (value,)
+        return jax.tree.map(_array, args, is_leaf=lambda x: isinstance(x, list))
     raise UsageError(f"args: expected Python or JSON, as '(1.0, [2.0, 3.0])'; got {text!r}.")
 
 
-def _with_arrays(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_arrays(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(map(_with_arrays, value))
+def _array(value: Any) -> Any:
+    """Return an array for a list of numbers; anything else as it is."""
     if not isinstance(value, list):
         return value
     try:
