@@ -8,6 +8,7 @@ that passes a layer gets a bend there, which gets a row like a node.
 
 import dataclasses
 import itertools
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
@@ -21,15 +22,12 @@ BEND = 0.35  # rows: the height of a bend; a node's is 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Positions `(layer, row)` of nodes, and of the points of each edge, `(child, parent)`.
-
-    Width and height are the numbers of layers and rows.
-    """
+    """Positions `(layer, row)` of nodes, and of the points of each edge, `(child, parent)`."""
 
     positions: dict[int, tuple[float, float]]
     routes: dict[tuple[int, int], list[tuple[float, float]]]
-    width: float
-    height: float
+    width: int  # layers
+    height: float  # rows
 
 
 def layered(size: int, edges: Iterable[tuple[int, int]]) -> Layout:
@@ -61,23 +59,20 @@ def layered(size: int, edges: Iterable[tuple[int, int]]) -> Layout:
     return Layout(
         positions={i: at[i,] for i in range(size)},
         routes={pair: [at[spot] for spot in route] for pair, route in routes.items()},
-        width=float(len(layers)),
+        width=len(layers),
         height=max((row for _, row in at.values()), default=0.0) + 1,
     )
 
 
 def _layers(size: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     """Return the layer of each node: after its operands; a leaf is just before its first use."""
-    operands, uses = defaultdict(list), defaultdict(list)
-    for child, parent in pairs:
-        operands[parent].append(child)
-        uses[child].append(parent)
     layers = [0] * size
-    for node in range(size):
-        layers[node] = max((layers[child] + 1 for child in operands[node]), default=0)
-    for node in range(size):
-        if not operands[node] and uses[node]:
-            layers[node] = min(layers[parent] for parent in uses[node]) - 1
+    for child, parent in pairs:
+        layers[parent] = max(layers[parent], layers[child] + 1)
+    computed = {parent for _, parent in pairs}
+    for child, uses in itertools.groupby(pairs, operator.itemgetter(0)):
+        if child not in computed:
+            layers[child] = min(layers[parent] for _, parent in uses) - 1
     return layers
 
 

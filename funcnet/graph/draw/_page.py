@@ -7,7 +7,6 @@ escaped wherever they are written: a variable is never markup.
 import base64
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -44,10 +43,7 @@ def frame(graph: Computation) -> str:
 def page(graph: Computation) -> str:
     """Return the page of a graph."""
     drawn = boxes(graph)
-    data = {
-        "boxes": [_box_data(graph, box) for box in drawn],
-        "steps": list(_steps(graph, drawn)),
-    }
+    data = {"boxes": [_box_data(graph, box) for box in drawn]}
     written = json.dumps(data, ensure_ascii=False, allow_nan=False)
     return Template(data_file("page.html")).substitute(
         title=escape(graph.name),
@@ -77,19 +73,11 @@ def _box_data(graph: Computation, box: Box) -> dict[str, Any]:
         "node": _node_data(node),
         "members": [row(member) for member in box.members if len(box.members) > 1],
         "maps": {"value": _heat_map(node.value), "adjoint": _heat_map(node.adjoint)},
+        "forward": "" if node.is_leaf else forward(node),
+        "backward": "" if node.adjoint is None else backward(graph, node),
         "chain": str(chain_rule(graph, node)) if has_chain else "",
         "uses": [_edge_data(graph, edge) for edge in uses[::-1]],
     }
-
-
-def _steps(graph: Computation, drawn: Sequence[Box]) -> Iterator[dict[str, Any]]:
-    """Yield the steps of the walk: forward every computed value, then backward every adjoint."""
-    for i, box in enumerate(drawn):
-        if not box.node.is_leaf:
-            yield {"phase": "forward", "box": i, "math": forward(box.node)}
-    for i, box in reversed(list(enumerate(drawn))):
-        if box.node.adjoint is not None:
-            yield {"phase": "backward", "box": i, "math": backward(graph, box.node)}
 
 
 def _node_data(node: Node) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def _labels(edges: Iterable[Edge], owner: Mapping[int, int]) -> dict[Pair, str]:
 
 def _layers(boxes: Sequence[Box], labels: Mapping[Pair, str], layout: Layout) -> list[Span]:
     """Return layers as wide as their longest line, with gaps as wide as their longest label."""
-    widths, gaps = [0.0] * int(layout.width), [4.0 * MARGIN] * int(layout.width)
+    widths, gaps = [0.0] * layout.width, [4.0 * MARGIN] * layout.width
     for box, (layer, _) in zip(boxes, layout.positions.values(), strict=True):
         title, value, below = map(len, box.lines)
         width = max(BOLD * title, LETTER * value, LETTER * below) + 2 * MARGIN

@@ -1,6 +1,8 @@
 "use strict";
 const $ = id => document.getElementById(id);
-const {boxes, steps} = JSON.parse($("data").textContent);
+const {boxes} = JSON.parse($("data").textContent);
+const walk = phase => boxes.map((drawn, box) => ({phase, box, math: drawn[phase]})).filter(step => step.math);
+const steps = [...walk("forward"), ...walk("backward").reverse()];
 const svg = document.querySelector("svg.graph");
 const nodes = [...svg.querySelectorAll(".node")].sort((a, b) => a.dataset.box - b.dataset.box);
 const touching = {forward: boxes.map(() => []), backward: boxes.map(() => [])};
