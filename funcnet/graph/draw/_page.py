@@ -4,7 +4,6 @@ The page is a single file that opens from disk: no library, no network. Names an
 escaped wherever they are written: a variable is never markup.
 """
 
-import base64
 import dataclasses
 import json
 from html import escape
@@ -114,8 +113,8 @@ def _edge_data(graph: Computation, edge: Edge) -> dict[str, Any]:
     }
 
 
-def _heat_map(array: ArrayLike | None) -> dict[str, Any] | None:
-    """Return the means of blocks, from −1 to 1 of the largest, as bytes."""
+def _heat_map(array: ArrayLike | None) -> list[list[int]] | None:
+    """Return the means of blocks, in percent of the largest."""
     if array is None or np.ndim(array) == 0 or np.size(array) == 0 or not is_real(array):
         return None
     values = np.nan_to_num(np.asarray(array).astype(np.float64), posinf=0, neginf=0)
@@ -125,6 +124,4 @@ def _heat_map(array: ArrayLike | None) -> dict[str, Any] | None:
         sizes = np.expand_dims(np.diff(edges), 1 - axis)
         table = np.add.reduceat(table, edges[:-1], axis=axis) / sizes
     scale = np.abs(table).max() or 1.0
-    cells = np.rint(127.5 + 127.5 * table / scale).astype(np.uint8)
-    rows, columns = cells.shape
-    return {"rows": rows, "columns": columns, "cells": base64.b64encode(cells.tobytes()).decode()}
+    return np.rint(100 * table / scale).astype(int).tolist()

@@ -1,5 +1,8 @@
 """A graph as text: a table, and the language of Graphviz."""
 
+import functools
+import json
+
 from funcnet.graph._nodes import Computation, Node
 from funcnet.graph._notation import summary
 
@@ -33,9 +36,10 @@ def cut(line: str, width: int) -> str:
 
 def dot(graph: Computation) -> str:
     """Return the graph in the language of Graphviz; a use without a derivative has no label."""
-    nodes = (f"  n{node.index} [label={_quoted(_label(node))}];" for node in graph.nodes)
+    quoted = functools.partial(json.dumps, ensure_ascii=False)
+    nodes = (f"  n{node.index} [label={quoted(_label(node))}];" for node in graph.nodes)
     edges = (
-        f"  n{edge.child} -> n{edge.parent} [label={_quoted(edge.formula)}];"
+        f"  n{edge.child} -> n{edge.parent} [label={quoted(edge.formula)}];"
         for edge in reversed(graph.edges)
     )
     derived = {(edge.child, edge.parent) for edge in graph.edges}
@@ -48,8 +52,3 @@ def dot(graph: Computation) -> str:
 def _label(node: Node) -> str:
     expression = () if node.is_leaf else (node.expression,)
     return "\n".join((node.name, *expression, summary(node.value), f"∂ {adjoint(node)}"))
-
-
-def _quoted(label: str) -> str:
-    escaped = label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'

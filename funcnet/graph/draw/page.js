@@ -51,13 +51,13 @@ function element(tag, text) {
   return made;
 }
 function heat(name, map) {
-  const canvas = document.createElement("canvas"), cells = atob(map.cells);
+  const canvas = document.createElement("canvas"), cells = map.flat();
   canvas.setAttribute("role", "img");
   canvas.ariaLabel = `heat map of the ${name}`;
-  canvas.width = map.columns; canvas.height = map.rows;
-  const context = canvas.getContext("2d"), image = context.createImageData(map.columns, map.rows);
+  canvas.width = map[0].length; canvas.height = map.length;
+  const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height);
   for (let i = 0; i < cells.length; i++) {
-    const x = (cells.charCodeAt(i) - 127.5) / 127.5, to = x < 0 ? [0, 114, 178] : [213, 94, 0];
+    const x = cells[i] / 100, to = x < 0 ? [0, 114, 178] : [213, 94, 0];
     for (let c = 0; c < 3; c++) image.data[4 * i + c] = 255 + (to[c] - 255) * Math.abs(x);
     image.data[4 * i + 3] = 255;
   }
