@@ -24,8 +24,8 @@ BEND = 0.35  # rows: the height of a bend; a node's is 1
 class Layout:
     """Positions `(layer, row)` of nodes, and of the points of each edge, `(child, parent)`."""
 
-    positions: dict[int, tuple[float, float]]
-    routes: dict[tuple[int, int], list[tuple[float, float]]]
+    positions: dict[int, tuple[int, float]]
+    routes: dict[tuple[int, int], list[tuple[int, float]]]
     width: int  # layers
     height: float  # rows
 
@@ -55,7 +55,7 @@ def layered(size: int, edges: Iterable[tuple[int, int]]) -> Layout:
     for i in rounds:
         rows.update(_spaced(layers[i], rows, neighbours))
     top = min(rows.values(), default=0.0)
-    at = {spot: (float(i), rows[spot] - top) for i, layer in enumerate(layers) for spot in layer}
+    at = {spot: (i, rows[spot] - top) for i, layer in enumerate(layers) for spot in layer}
     return Layout(
         positions={i: at[i,] for i in range(size)},
         routes={pair: [at[spot] for spot in route] for pair, route in routes.items()},

@@ -24,7 +24,7 @@ MARGIN = 12  # pixels beside a text
 LONGEST = 28  # characters of a line; the whole is in the panel
 STOPS = (0.5, 0.35, 0.65, 0.22, 0.78)  # parts of an edge's way for its label, the best first
 
-Point: TypeAlias = tuple[float, float]  # a position in the layout, `(layer, row)`
+Point: TypeAlias = tuple[int, float]  # a position in the layout, `(layer, row)`
 Pair: TypeAlias = tuple[int, int]  # two boxes with an edge between them, `(child, parent)`
 Span: TypeAlias = tuple[float, float]  # the ends of a layer or of the gap after it, in pixels
 
@@ -48,20 +48,6 @@ class Box:
         """Title, value and adjoint, as they stand in the box."""
         below = "" if self.node.adjoint is None else f"∂ {adjoint(self.node)}"
         return cut(self.title, LONGEST), cut(summary(self.node.value), LONGEST), cut(below, LONGEST)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Label:
-    """A local derivative on its edge, around a point."""
-
-    text: str
-    x: float
-    y: float
-    width: float
-
-    def overlaps(self, other: "Label") -> bool:
-        near = abs(self.x - other.x) < (self.width + other.width) / 2
-        return near and abs(self.y - other.y) < LINE
 
 
 def svg(graph: Computation) -> str:
@@ -129,9 +115,9 @@ def _layers(boxes: Sequence[Box], labels: Mapping[Pair, str], layout: Layout) ->
     for box, (layer, _) in zip(boxes, layout.positions.values(), strict=True):
         title, value, below = map(len, box.lines)
         width = max(BOLD * title, LETTER * value, LETTER * below) + 2 * MARGIN
-        widths[int(layer)] = max(widths[int(layer)], width)
+        widths[layer] = max(widths[layer], width)
     for (child, _), label in labels.items():
-        layer = int(layout.positions[child][0])
+        layer, _ = layout.positions[child]
         gaps[layer] = max(gaps[layer], LETTER * len(label) + 5 * MARGIN)
     ends = itertools.accumulate(w + g for w, g in zip(widths, gaps, strict=True))
     lefts = [MARGIN + end - w - g for end, w, g in zip(ends, widths, gaps, strict=True)]
@@ -142,16 +128,16 @@ def _y(row: float) -> float:
     return (row + 0.5) * ROW
 
 
-def _gap(layer: float, layers: Sequence[Span]) -> Span:
-    return layers[int(layer)][1], layers[int(layer) + 1][0]
+def _gap(layer: int, layers: Sequence[Span]) -> Span:
+    return layers[layer][1], layers[layer + 1][0]
 
 
 def _curve(pair: Pair, route: Sequence[Point], layers: Sequence[Span]) -> str:
     """Draw an edge from box to box through the gaps; straight across the layers between."""
     (layer, row), *later = route
-    path = f"M{layers[int(layer)][1]:g} {_y(row):g}"
+    path = f"M{layers[layer][1]:g} {_y(row):g}"
     for (before, y), (after, v) in itertools.pairwise(route):
-        middle, (left, right) = sum(_gap(before, layers)) / 2, layers[int(after)]
+        middle, (left, right) = sum(_gap(before, layers)) / 2, layers[after]
         path += f"C{middle:g} {_y(y):g} {middle:g} {_y(v):g} {left:g} {_y(v):g}"
         path += f"H{right:g}" * ((after, v) != later[-1])
     return f'<path class="edge" {_marks(pair)} d="{path}"/>'
@@ -161,29 +147,33 @@ def _labels_drawn(
     labels: Mapping[Pair, str], layout: Layout, layers: Sequence[Span]
 ) -> Iterator[str]:
     """Draw each label on its edge, in the gap after the child, aside of those before."""
-    placed: list[Label] = []
+    placed: list[tuple[float, float, float]] = []  # the middle of each label, and its width
+
+    def is_free(x: float, y: float, width: float) -> bool:
+        return all(abs(x - u) >= (width + w) / 2 or abs(y - v) >= LINE for u, v, w in placed)
+
     for pair, route in layout.routes.items():
         if pair in labels:
-            tries = [_on_curve(labels[pair], route[0], route[1], t, layers) for t in STOPS]
-            free = (label for label in tries if not any(map(label.overlaps, placed)))
-            placed.append(label := next(free, tries[0]))
-            left, top = label.x - label.width / 2, label.y - LINE / 2
+            width = LETTER * len(labels[pair]) + MARGIN
+            tries = [_on_curve(width, route[0], route[1], t, layers) for t in STOPS]
+            x, y = next((at for at in tries if is_free(*at, width)), tries[0])
+            placed.append((x, y, width))
             yield (
-                f'<g class="slope" {_marks(pair)}>'
-                f'<rect x="{left:g}" y="{top:g}" width="{label.width:g}" height="{LINE}"/>'
-                f'<text x="{label.x:g}" y="{label.y + 5:g}">{escape(label.text)}</text></g>'
+                f'<g class="slope" {_marks(pair)}><rect x="{x - width / 2:g}" '
+                f'y="{y - LINE / 2:g}" width="{width:g}" height="{LINE}"/>'
+                f'<text x="{x:g}" y="{y + 5:g}">{escape(labels[pair])}</text></g>'
             )
 
 
-def _on_curve(text: str, start: Point, end: Point, t: float, layers: Sequence[Span]) -> Label:
-    """Return a label at the part `t` of the way through a gap, as far as it keeps off the boxes."""
+def _on_curve(
+    width: float, start: Point, end: Point, t: float, layers: Sequence[Span]
+) -> tuple[float, float]:
+    """Return the part `t` of the way through a gap, as far as a label keeps off the boxes."""
     left, right = _gap(start[0], layers)
-    width = LETTER * len(text) + MARGIN
     room = (right - left - width) / 2
     along = (right - left) * (1.5 * t * (1 - t) + t**3 - 0.5)
     x = (left + right) / 2 + max(-room, min(room, along))
-    y = _y(start[1] + (end[1] - start[1]) * (t * t * (3 - 2 * t)))
-    return Label(text=text, x=x, y=y, width=width)
+    return x, _y(start[1] + (end[1] - start[1]) * (t * t * (3 - 2 * t)))
 
 
 def _marks(pair: Pair) -> str:
@@ -191,7 +181,7 @@ def _marks(pair: Pair) -> str:
 
 
 def _box(i: int, box: Box, position: Point, layers: Sequence[Span]) -> str:
-    (left, right), y = layers[int(position[0])], _y(position[1])
+    (left, right), y = layers[position[0]], _y(position[1])
     rows = zip(("name", "value", "adjoint"), (-14, 7, 27), box.lines, strict=True)
     texts = "".join(
         f'<text class="{row}" x="{(left + right) / 2:g}" y="{y + below:g}">{escape(line)}</text>'
