@@ -1,7 +1,7 @@
 """The tools for jaxprs of gradcheck and graph: calls, binding, one interpreter, argument names."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax.extend.core as jex
@@ -33,12 +33,13 @@ def interpret(
     inputs: Sequence[Any],
     perform: Callable[[jex.JaxprEqn, list[Any]], Sequence[Any]],
     constant: Callable[[Any], Any] = lambda value: value,
+    opens: Collection[str] = (),
 ) -> list[Any]:
     """Run a jaxpr equation by equation: the one interpreter of funcnet.
 
     The caller decides what a value is: an array, the index of an array on a tape, an array with a
     mark. `constant` turns a constant or a literal, an array, into a value. `perform` turns the
-    operands of an equation into its results, and may interpret the jaxpr within a call in turn.
+    operands of an equation into its results. Calls of the primitives in `opens` are interpreted.
     """
     values = dict(zip(jaxpr.jaxpr.constvars, map(constant, jaxpr.consts), strict=True))
     values.update(zip(jaxpr.jaxpr.invars, inputs, strict=True))
@@ -47,7 +48,11 @@ def interpret(
         return constant(atom.val) if isinstance(atom, jex.Literal) else values[atom]
 
     for equation in jaxpr.eqns:
-        results = perform(equation, [read(atom) for atom in equation.invars])
+        operands = [read(atom) for atom in equation.invars]
+        if equation.primitive.name in opens:
+            results = interpret(called(equation.params), operands, perform, constant, opens)
+        else:
+            results = perform(equation, operands)
         values.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.jaxpr.outvars]
 

@@ -1,6 +1,7 @@
 """The gradients that are checked, as vectors: by `jax.grad`, by hand, and in forward mode."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -87,10 +88,8 @@ def _by_hand(hand: Callable, at: Point, args: tuple) -> Vector:
 
 def _forward_mode(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float] | None:
     def slope(v: Any, low: Any, high: Any) -> Any:
-        indices = jnp.arange(len(v))
-        v = jnp.where((low <= indices) & (indices < high), v, 0.0)
-        tangents = tuple(v[leaf.span] for leaf in at.leaves)
-        return jax.jvp(phi.function, (at.arrays(),), (tangents,))[1]
+        line = functools.partial(at.along, range(len(v)), v, low, high)
+        return jax.jvp(lambda t: phi.function(line(t)), (0.0,), (1.0,))[1]
 
     direction = jnp.asarray(v, jnp.float64)
     found = attempt(compiled, slope, direction, 0, len(v))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives
 
-from funcnet._jaxpr import CALLS, CUSTOM, bind, called, interpret
+from funcnet._jaxpr import CALLS, CUSTOM, bind, interpret
 from funcnet.gradcheck._vector import Arrays, Cotangents, Point, arguments, project
 
 COARSE = 1e-10  # the relative precision above which a computation is coarser than float64
@@ -162,12 +162,10 @@ def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
         value = float((function := as_function(jaxpr))(arrays))
     except NotImplementedError:  # on this device, or in one of its operations
         return phi, error
-    fine_error = rounding(jaxpr, arrays)
-    same = abs(value - phi.value) <= 4 * error + 4 * phi.epsilon * abs(phi.value)
-    if fine_error is None or not same:
-        return phi, error
     fine = dataclasses.replace(phi, function=function, value=value, jaxpr=jaxpr, epsilon=EPSILON)
-    return fine, fine_error
+    same = abs(value - phi.value) <= 4 * error + 4 * phi.epsilon * abs(phi.value)
+    fine_error = rounding(jaxpr, arrays)
+    return (fine, fine_error) if same and fine_error is not None else (phi, error)
 
 
 def lowest_precision(jaxpr: jex.Jaxpr) -> float:
@@ -199,18 +197,12 @@ def nested(jaxpr: jex.Jaxpr) -> Iterator[jex.Jaxpr]:
 def largest_array(jaxpr: jex.Jaxpr) -> int:
     """Return how many numbers the largest array of a jaxpr has."""
     results = [var for each in nested(jaxpr) for equation in each.eqns for var in equation.outvars]
-    variables = [*jaxpr.invars, *results]
-    return max((math.prod(getattr(var.aval, "shape", ())) for var in variables), default=1)
+    return max(math.prod(getattr(var.aval, "shape", ())) for var in [*jaxpr.invars, *results])
 
 
 def constant_shapes(jaxpr: jex.Jaxpr) -> set[tuple[int, ...]]:
     """Return the shapes of the arrays that a jaxpr holds beside its inputs."""
-    shapes = set()
-    for each in nested(jaxpr):
-        atoms = (atom for equation in each.eqns for atom in equation.invars)
-        literals = (atom for atom in atoms if isinstance(atom, jex.Literal))
-        shapes |= {getattr(constant.aval, "shape", ()) for constant in (*each.constvars, *literals)}
-    return shapes
+    return {constant.aval.shape for each in nested(jaxpr) for constant in each.constvars}
 
 
 def map_parameters(function: Callable[[Any], Any], equation: jex.JaxprEqn) -> jex.JaxprEqn:
@@ -253,52 +245,48 @@ def rounding(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any]) -> float | None:
     whatever rules a function brings; a loop counts as one step. None where JAX has no derivative.
     """
 
-    def depending() -> list[Any]:
-        numbers: list[Any] = []
-        _ = _shift_each(jaxpr, inputs, lambda u: numbers.append(u) or u)
-        return numbers
+    def result(square: Any) -> Any:
+        def perform(equation: jex.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+            depends = any(mark for _, mark in operands)
+            results = bind(equation, [value for value, _ in operands])
+            return [
+                (_rounded(u, square) if depends and _is_real(u) else u, depends) for u in results
+            ]
 
-    def shifted(shifts: Sequence[Any]) -> Any:
-        rest = iter(shifts)
-        return _shift_each(jaxpr, inputs, lambda u: u * (1 + next(rest)))
+        marked = [(value, True) for value in inputs]
+        ((value, _),) = interpret(jaxpr, marked, perform, lambda c: (c, False), CALLS | CUSTOM)
+        return value
 
-    def error() -> Any:
-        norms = []
-        for product in jax.grad(shifted)([jnp.zeros(u.shape, u.dtype) for u in shapes]):
-            finite = jnp.nan_to_num(product.astype(jnp.float64), posinf=0, neginf=0)
-            norms.append(_epsilon(product) * jnp.linalg.norm(finite))
-        return jnp.linalg.norm(jnp.stack(norms))
-
-    shapes = jax.eval_shape(depending)
-    found = attempt(jax.jit(error)) if shapes else 0.0
-    return None if found is None else float(found)
+    square = jnp.zeros((), jnp.float64)
+    rounded = as_function(jax.make_jaxpr(result)(square))
+    found = attempt(compiled, jax.grad(rounded), [square])
+    return found and float(jnp.sqrt(found[1][0]))
 
 
-def _shift_each(jaxpr: jex.ClosedJaxpr, inputs: Sequence[Any], shift: Callable) -> Any:
-    """Return a jaxpr's one result, with `shift(u)` for each real u that depends on the inputs."""
+@jax.custom_vjp
+def _rounded(u: Any, square: Any) -> Any:
+    """Return u; the adjoint of `square` gains `(ε u ū)²`, with ū the adjoint of u."""
+    del square
+    return u
 
-    def perform(equation: jex.JaxprEqn, operands: Sequence[Any]) -> list[Any]:
-        if equation.primitive.name in CALLS | CUSTOM:
-            return interpret(called(equation.params), operands, perform, lambda c: (c, False))
-        depends = any(mark for _, mark in operands)
-        results = bind(equation, [value for value, _ in operands])
-        return [(shift(u) if depends and _is_real(u) else u, depends) for u in results]
 
-    marked = [(value, True) for value in inputs]
-    ((result, _),) = interpret(jaxpr, marked, perform, lambda constant: (constant, False))
-    return result
+def _rounded_backward(u: Any, adjoint: Any) -> tuple[Any, Any]:
+    moves = _epsilon(u) * (u * adjoint).astype(jnp.float64)
+    return adjoint, jnp.sum(jnp.nan_to_num(moves, posinf=0, neginf=0) ** 2)
+
+
+_rounded.defvjp(lambda u, square: (u, u), _rounded_backward)
 
 
 def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
     """Return a jaxpr as a function in float64; NotImplementedError for a dtype that is fixed."""
-    return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide)
+    opens = CALLS | CUSTOM
+    return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide, opens)
 
 
 def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
     """Carry out an equation on float64 numbers."""
     name = equation.primitive.name
-    if name in CALLS | CUSTOM:
-        return interpret(called(equation.params), operands, _widely, _wide)
     if name == "reduce_precision":
         return operands
     if name == "bitcast_convert_type":  # the bits are those of the dtype that it had
@@ -317,17 +305,14 @@ def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
 def _wide_parameter(value: Any) -> Any:
     """Return a parameter of an equation with float64 for each floating dtype in it."""
     if isinstance(value, jex.ClosedJaxpr):
-        shapes = [jax.ShapeDtypeStruct(u.shape, _wide_dtype(u.dtype)) for u in value.in_avals]
+        shapes = [jax.ShapeDtypeStruct(u.shape, _wide_parameter(u.dtype)) for u in value.in_avals]
         return jax.make_jaxpr(widened(value))(*shapes)
-    return _wide_dtype(value) if isinstance(value, np.dtype) else value
+    is_real = isinstance(value, np.dtype) and jnp.issubdtype(value, jnp.floating)
+    return np.dtype(np.float64) if is_real else value
 
 
 def _wide(value: Any) -> Any:
     return jnp.asarray(value, jnp.float64) if _is_real(value) else value
-
-
-def _wide_dtype(dtype: Any) -> Any:
-    return np.dtype(np.float64) if jnp.issubdtype(dtype, jnp.floating) else dtype
 
 
 def _is_real(value: Any) -> bool:

@@ -110,22 +110,12 @@ def _blocks(leaves: Sequence[Leaf]) -> list[range]:
 
 def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> PhiAlong:
     """Return φ along lines: in compiled batches if it can be, else line by line."""
-    arrays = at.arrays()
 
     def one(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
-        moved = list(arrays)
-        for number, leaf in enumerate(at.leaves):
-            if leaf.size and leaf.start in block:
-                indices = jnp.arange(leaf.start, leaf.end)
-                inside = (low <= indices) & (indices < high)
-                moved[number] = arrays[number] + jnp.where(inside, t * v[leaf.span], 0.0)
-        return phi.function(moved)
+        return phi.function(at.along(block, v, low, high, t))
 
     one_by_one = one if phi.jaxpr is None else jax.jit(one, static_argnums=0)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def batch(block: range, v: Any, *lines: Any) -> Any:
-        return jax.vmap(functools.partial(one, block, v))(*lines)
+    batch = jax.jit(jax.vmap(one, in_axes=(None, None, 0, 0, 0)), static_argnums=0)
 
     def along(v: Vector, low: Lines, high: Lines, t: PerLine) -> PerLine:
         (block,) = [block for block in blocks if int(low.min()) in block]

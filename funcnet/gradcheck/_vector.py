@@ -82,6 +82,16 @@ class Point:
         moved = self.vector * factor
         return tuple(jnp.asarray(moved[leaf.span], jnp.float64) for leaf in self.leaves)
 
+    def along(self, block: range, v: Any, low: Any, high: Any, t: Any) -> Arrays:
+        """Return `x + t v` as arrays, v cut to `low ≤ index < high` and to leaves in the block."""
+        arrays = list(self.arrays())
+        for number, leaf in enumerate(self.leaves):
+            if leaf.size and leaf.start in block:
+                indices = jnp.arange(leaf.start, leaf.end)
+                inside = (low <= indices) & (indices < high)
+                arrays[number] += jnp.where(inside, t * v[leaf.span], 0.0)
+        return arrays
+
 
 def point_at(function: Callable, args: tuple, argnums: tuple[int, ...]) -> Point:
     """Lay the floating leaves of the arguments end to end."""
