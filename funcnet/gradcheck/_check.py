@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._claims import Claims, claims_at, own_gradients
+from funcnet.gradcheck._claims import own_gradients
 from funcnet.gradcheck._precision import phi_at, wide_arguments
 from funcnet.gradcheck._report import GradientReport
 from funcnet.gradcheck._slopes import Measured, Problem, chosen, element_slopes, problem_at
@@ -125,10 +125,9 @@ def _first_order(
     phi = phi_at(function, at, onto)
     own = own_gradients(projected(function, onto), hand, at, phi)
     with wide_arguments(phi.double):
-        problem = problem_at(at, phi, rtol, atol, rng)
-        claims = claims_at(at, phi, hand, own, rng)
-        measured = {leaf: _measured(problem, leaf, claims, rng) for leaf in at.leaves if leaf.size}
-        leaves = tuple(leaf_report(problem, leaf, measured, claims) for leaf in at.leaves)
+        problem = problem_at(at, phi, hand, own, rtol, atol, rng)
+        measured = {leaf: _measured(problem, leaf, rng) for leaf in at.leaves if leaf.size}
+        leaves = tuple(leaf_report(problem, leaf, measured) for leaf in at.leaves)
     remarks = _remarks(problem, measured.values())
     return GradientReport(verdict=overall(leaves), leaves=leaves, remarks=remarks)
 
@@ -142,16 +141,22 @@ def _without_numbers(at: Point) -> GradientReport:
     return GradientReport(verdict="pass", leaves=tuple(map(skipped, at.leaves)))
 
 
-def _measured(problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Generator) -> Measured:
+def _measured(problem: Problem, leaf: Leaf, rng: np.random.Generator) -> Measured:
     """Return the slopes of the elements to check, and which of them a `stop_gradient` hides."""
-    indices, checked = chosen(problem, leaf, claims, rng)
-    slopes = element_slopes(problem, leaf, indices, claims.gradients)
+    indices, checked = chosen(problem, leaf, rng)
+    slopes = element_slopes(problem, leaf, indices)
     wrong, visibly_wrong = (
         verdicts_on(problem, gradient[indices], slopes) == "wrong"
-        for gradient in (claims.first, claims.visible)
+        for gradient in (problem.claims.first, problem.claims.visible)
     )
-    hidden = wrong & ~visibly_wrong
-    return Measured(leaf=leaf, indices=indices, slopes=slopes, hidden=hidden, checked=checked)
+    return Measured(
+        leaf=leaf,
+        indices=indices,
+        x=problem.at.vector[indices],
+        slopes=slopes,
+        hidden=wrong & ~visibly_wrong,
+        checked=checked,
+    )
 
 
 def _remarks(problem: Problem, measured: Iterable[Measured]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from funcnet.gradcheck._claims import Claims, Gradients
+from funcnet.gradcheck._claims import Claims, Gradients, claims_at
 from funcnet.gradcheck._differences import PerLine, Slopes, extrapolate, rounding_noise, steps
 from funcnet.gradcheck._precision import COARSE, SMALL_LEAF, Phi, attempt, in_float64, largest_array
 from funcnet.gradcheck._report import MOST_FINDINGS
@@ -49,6 +49,7 @@ class Problem:
     rounding: float  # the part of the noise that rounding alone explains
     rtol: float
     atol: float
+    claims: Claims
 
     def tolerance(self, size: Sizes) -> Sizes:
         """Return the difference that counts as none between numbers of this size."""
@@ -66,6 +67,7 @@ class Measured:
 
     leaf: Leaf
     indices: Indices
+    x: PerIndex  # the numbers
     slopes: Slopes
     hidden: Bool[np.ndarray, "checked"]  # whether a `stop_gradient` hides the slope
     checked: str  # how the numbers were chosen, in words
@@ -77,9 +79,15 @@ class Measured:
 
 
 def problem_at(
-    at: Point, phi: Phi, rtol: float | None, atol: float | None, rng: np.random.Generator
+    at: Point,
+    phi: Phi,
+    hand: Callable | None,
+    own: Gradients,
+    rtol: float | None,
+    atol: float | None,
+    rng: np.random.Generator,
 ) -> Problem:
-    """Measure how accurate the values of φ are."""
+    """Measure how accurate the values of φ are, and evaluate the gradients to check."""
     fine, rounding = in_float64(phi, at.arrays())
     largest = len(at.vector) if phi.jaxpr is None else largest_array(phi.jaxpr.jaxpr)
     blocks = _blocks(at.leaves)
@@ -94,6 +102,7 @@ def problem_at(
         rounding=rounding,
         rtol=max(np.sqrt(phi.epsilon), 1e-7) if rtol is None else rtol,
         atol=0.0 if atol is None else atol,
+        claims=claims_at(at, phi, hand, own, rng),
     )
 
 
@@ -167,18 +176,19 @@ def _scales(x: Sizes) -> Sizes:
     return np.where(own > 1e-3 * largest, own, np.where(own > 0, np.minimum(largest, 1.0), largest))
 
 
-def element_slopes(problem: Problem, leaf: Leaf, indices: Indices, claimed: Gradients) -> Slopes:
+def element_slopes(problem: Problem, leaf: Leaf, indices: Indices) -> Slopes:
     """Return the slopes with respect to single numbers: quick, and with care where unsure.
 
     A derivative is a limit: where two slopes contradict, that from smaller steps wins; elsewhere
     that with the smaller bar.
     """
     numbers = indices - leaf.start
+    claimed = problem.claims.gradients.values()
     (scales, t), *careful = _tries(problem, leaf)
     best = _along_elements(problem, leaf, indices, scales, t)
     closest = scales[numbers] * t[-1]
     for scales, t in careful:
-        unsure = np.flatnonzero(_unsure(problem, [g[indices] for g in claimed.values()], best))
+        unsure = np.flatnonzero(_unsure(problem, [g[indices] for g in claimed], best))
         if not unsure.size:
             break
         again = _along_elements(problem, leaf, indices[unsure], scales, t)
@@ -225,25 +235,23 @@ def _unsure(
     return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
 
 
-def chosen(
-    problem: Problem, leaf: Leaf, claims: Claims, rng: np.random.Generator
-) -> tuple[Indices, str]:
+def chosen(problem: Problem, leaf: Leaf, rng: np.random.Generator) -> tuple[Indices, str]:
     """Return the indices to check one by one, and how they were chosen."""
     if leaf.size <= SMALL_LEAF:
         return leaf.start + np.arange(leaf.size), "every element"
     sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
-    suspects = _suspects(problem, leaf, claims.visible, rng)
-    *_, last = claims.gradients
-    differing = leaf.start + np.flatnonzero(differs(problem, leaf, claims, last))[:MOST_FINDINGS]
+    suspects = _suspects(problem, leaf, problem.claims.visible, rng)
+    *_, last = problem.claims.gradients
+    differing = leaf.start + np.flatnonzero(differs(problem, leaf, last))[:MOST_FINDINGS]
     indices = np.unique(np.concatenate([sample, suspects, differing]))
     return indices, f"{DIRECTIONS} directions, {len(indices)} elements"
 
 
-def differs(problem: Problem, leaf: Leaf, claims: Claims, name: str) -> Bool[np.ndarray, "size"]:
+def differs(problem: Problem, leaf: Leaf, name: str) -> Bool[np.ndarray, "size"]:
     """Whether a gradient differs from the first, for each number of a leaf."""
-    size = abs(claims.first[leaf.span])
+    size = abs(problem.claims.first[leaf.span])
     tolerance = problem.tolerance(np.maximum(size, 1e-6 * np.max(size)))
-    return ~(claims.apart(name, leaf) <= tolerance)
+    return ~(problem.claims.apart(name, leaf) <= tolerance)
 
 
 def _suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Generator) -> Indices:

@@ -1,6 +1,7 @@
 """From slopes with error bars to verdicts: on an element, and on a leaf."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -9,8 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from funcnet.gradcheck._claims import Claims, Gradients
-from funcnet.gradcheck._diagnosis import Evidence, looks_like
+from funcnet.gradcheck._diagnosis import looks_like
 from funcnet.gradcheck._differences import Slopes
 from funcnet.gradcheck._precision import constant_shapes
 from funcnet.gradcheck._report import MOST_FINDINGS, Finding, LeafReport
@@ -84,68 +84,45 @@ def skipped(leaf: Leaf) -> LeafReport:
     )
 
 
-def leaf_report(
-    problem: Problem, leaf: Leaf, measured: Mapping[Leaf, Measured], claims: Claims
-) -> LeafReport:
+def leaf_report(problem: Problem, leaf: Leaf, measured: Mapping[Leaf, Measured]) -> LeafReport:
     """Return the report on a leaf: on the first gradient that is wrong, or on the last."""
     if leaf not in measured:
         return skipped(leaf)
-    reports = [_report(problem, leaf, measured, claims, name) for name in claims.gradients]
+    reports = [_report(problem, leaf, measured, name) for name in problem.claims.gradients]
     report = next((report for report in reports if report.verdict in REFUSED), reports[-1])
-    report = _compare_forward(problem, leaf, report, claims)
-    return _compare_own(problem, leaf, report, claims)
+    return _compare_own(problem, leaf, _compare_forward(problem, leaf, report))
 
 
 def _report(
-    problem: Problem, leaf: Leaf, measured: Mapping[Leaf, Measured], claims: Claims, name: str
+    problem: Problem, leaf: Leaf, measured: Mapping[Leaf, Measured], name: str
 ) -> LeafReport:
     """Return the report on a leaf, from the verdicts on its elements in the gradient `name`."""
-    here, shown = measured[leaf], claims.gradients[name]
-    hidden = here.hidden & ~differs(problem, leaf, claims, name)[here.numbers]
+    here, claims = measured[leaf], problem.claims
+    shown = claims.gradients[name]
+    hidden = here.hidden & ~differs(problem, leaf, name)[here.numbers]
     codes = np.where(hidden, "match", verdicts_on(problem, shown[here.indices], here.slopes))
     verdict = next(code for code in GRAVEST_FIRST if (codes == code).any())
     bad = (codes == verdict) & (verdict != "match")
-    refused = verdict in REFUSED
-    apart = np.max(claims.apart(name, leaf)) / (np.max(abs(claims.first[leaf.span])) or 1.0)
     first = np.flatnonzero(bad)[:MOST_FINDINGS]
+    disagrees = name if verdict in REFUSED else "none"
+    found = functools.partial(_finding, leaf, claims.gradients, disagrees)
     columns = here.indices[first], here.slopes.value[first], here.slopes.bar[first]
-    return LeafReport(
+    apart = np.max(claims.apart(name, leaf)) / (np.max(abs(claims.first[leaf.span])) or 1.0)
+    report = LeafReport(
         path=leaf.path,
         shape=leaf.shape,
         dtype=leaf.dtype,
         checked=here.checked,
         verdict=verdict,
         error=max(_error(here, codes, shown), float(apart)),
-        looks_like=looks_like(_evidence(problem, leaf, measured, shown, bad)) if refused else None,
-        findings=tuple(
-            _finding(leaf, claims.gradients, name if refused else "none", *element)
-            for element in zip(*columns, strict=True)
-        ),
+        findings=tuple(map(found, *columns)),
     )
-
-
-def _evidence(
-    problem: Problem,
-    leaf: Leaf,
-    measured: Mapping[Leaf, Measured],
-    shown: Vector,
-    wrong: Bool[np.ndarray, "checked"],
-) -> Evidence:
-    here = measured[leaf]
-    return Evidence(
-        leaf=leaf,
-        numbers=here.numbers,
-        x=problem.at.vector[here.indices],
-        whole=shown[leaf.span],
-        truth=here.slopes.value,
-        wrong=wrong,
-        batch_sizes=_batch_sizes(problem),
-        others=[
-            (other.path, there.numbers, there.slopes.value)
-            for other, there in measured.items()
-            if other != leaf and (other.shape, other.size) == (leaf.shape, leaf.size)
-        ],
-    )
+    if verdict not in REFUSED:
+        return report
+    alike = [m for m in measured.values() if (m.leaf.shape, m.leaf.size) == (leaf.shape, leaf.size)]
+    others = [m for m in alike if m is not here]
+    why = looks_like(here, shown[leaf.span], bad, others, _batch_sizes(problem))
+    return dataclasses.replace(report, looks_like=why)
 
 
 def _error(measured: Measured, codes: Verdicts, shown: Vector) -> float:
@@ -167,7 +144,7 @@ def _batch_sizes(problem: Problem) -> list[int]:
 
 
 def _finding(
-    leaf: Leaf, gradients: Gradients, disagrees: str, index: Any, slope: Any, bar: Any
+    leaf: Leaf, gradients: Mapping[str, Any], disagrees: str, index: Any, slope: Any, bar: Any
 ) -> Finding:
     """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
     element, part, sign = leaf.located(int(index))
@@ -184,10 +161,9 @@ def _finding(
     )
 
 
-def _compare_forward(
-    problem: Problem, leaf: Leaf, report: LeafReport, claims: Claims
-) -> LeafReport:
+def _compare_forward(problem: Problem, leaf: Leaf, report: LeafReport) -> LeafReport:
     """Compare `J v` with `g · v` on a leaf; bisection finds an element at which they differ."""
+    claims = problem.claims
     forward, claimed, v = claims.forward, claims.first, claims.v
     if forward is None or report.verdict not in ("match", "kink"):
         return report
@@ -202,9 +178,8 @@ def _compare_forward(
     if not off(leaf.start, leaf.end):
         return report
     index = bisected(off, leaf.start, leaf.end)
-    by_forward = claimed.copy()
-    by_forward[index] = forward(index, index + 1) / v[index]
-    slopes = element_slopes(problem, leaf, np.array([index]), claims.gradients)
+    by_forward = {index: forward(index, index + 1) / v[index]}
+    slopes = element_slopes(problem, leaf, np.array([index]))
     element = index, slopes.value[0], slopes.bar[0]
     found = _finding(leaf, {"jax.grad": by_forward}, "forward mode", *element)
     why = "forward mode differs from reverse mode"
@@ -219,11 +194,11 @@ def bisected(off: Callable[[int, int], bool], low: int, high: int) -> int:
     return low
 
 
-def _compare_own(problem: Problem, leaf: Leaf, report: LeafReport, claims: Claims) -> LeafReport:
+def _compare_own(problem: Problem, leaf: Leaf, report: LeafReport) -> LeafReport:
     """Compare the gradients in the leaf's own dtype with the first in float64."""
     if report.verdict in REFUSED:
         return report
-    claimed = claims.first
+    claims, claimed = problem.claims, problem.claims.first
     largest = np.max(abs(claimed[leaf.span]))
     epsilon = max(leaf.epsilon, problem.phi.epsilon)
     lost = problem.lost(leaf) * epsilon / problem.phi.epsilon

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import funcnet as fn
-from funcnet.gradcheck._diagnosis import Evidence, looks_like
+from funcnet.gradcheck._diagnosis import looks_like
+from funcnet.gradcheck._differences import Slopes
+from funcnet.gradcheck._slopes import Measured
 from funcnet.gradcheck._vector import point_at
 
 TRUTH = np.array([1.0, 2.0, -3.0])
@@ -23,16 +25,16 @@ TRUTH = np.array([1.0, 2.0, -3.0])
     ],
 )
 def test_looks_like(claimed, expected):
-    evidence = Evidence(
+    none = np.zeros(3, bool)
+    here = Measured(
         leaf=point_at(np.sum, (TRUTH,), (0,)).leaves[0],
-        numbers=np.arange(3),
+        indices=np.arange(3),
         x=TRUTH,
-        whole=claimed,
-        truth=TRUTH,
-        wrong=claimed != TRUTH,
-        batch_sizes=[8],
+        slopes=Slopes(TRUTH, 0 * TRUTH, TRUTH, TRUTH, none, abs(TRUTH), 0 * TRUTH),
+        hidden=none,
+        checked="every element",
     )
-    assert looks_like(evidence) == expected
+    assert looks_like(here, claimed, claimed != TRUTH, batch_sizes=[8]) == expected
 
 
 @given(

@@ -5,11 +5,10 @@ in float64 and in float32, on a random batch and on a batch of real data.
 """
 
 import dataclasses
-import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,34 +47,15 @@ class Options:
     """A .json file for the table and the record of every leaf."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Inputs with one class each; `name` says where they come from."""
-
-    name: str
-    inputs: np.ndarray
-    labels: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
-    """A function of one argument, its gradient by hand, and the argument."""
+class Case(NamedTuple):
+    """A function, its gradient by hand with respect to the first argument, and the arguments."""
 
     name: str
     batch: str
     dtype: str
-    function: Callable[[Any], Any]
-    hand: Callable[[Any], Any]
-    argument: Any
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """A case and its verdict."""
-
-    case: Case
-    verdict: str
-    report: GradientReport
+    function: Callable[..., Any]
+    hand: Callable[..., Any]
+    args: tuple[Any, ...]
 
 
 def command() -> None:
@@ -92,78 +72,78 @@ def main(options: Options) -> None:
     rows = []
     for dtype in TOLERANCES:
         with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("float32"):
-            todo = watch_count(list(all_cases(batches, options.seed, dtype)), f"cases in {dtype}")
-            rows += [check(case, options.seed) for case in todo]
-    failed = [row for row in rows if row.verdict != "pass"]
+            cases = watch_count(list(all_cases(batches, options.seed, dtype)), f"cases in {dtype}")
+            rows += [(case, check(case, options.seed)) for case in cases]
+    failed = [f"{case.name}, {case.dtype}: {row}" for case, row in rows if row.verdict != "pass"]
     print(as_table(rows), f"{len(rows) - len(failed)} of {len(rows)} pass", sep="\n")
     if options.out is not None:
         write_whole(options.out, as_json(rows, options))
     if failed:
-        reports = "\n".join(f"{row.case.name}, {row.case.dtype}: {row.report}" for row in failed)
-        sys.exit(f"error: expected every gradient to pass; these do not:\n{reports}")
+        failures = "\n".join(failed)
+        sys.exit(f"error: expected every gradient to pass; these do not:\n{failures}")
 
 
-def load_batches(options: Options) -> list[Batch]:
-    """Return the first examples of the data set, and random numbers of the same shape."""
-    n = options.batch_size
+def load_batches(options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return inputs and labels: random numbers, and the first examples of the data set."""
     dataset = data.load(options.dataset, data_dir=options.data_dir, manual_dir=options.manual_dir)
-    inputs, labels = (np.asarray(array)[:n] for array in dataset.train)
+    inputs, labels = (np.asarray(array)[: options.batch_size] for array in dataset.train)
     rng = np.random.default_rng(options.seed)
-    x, y = rng.uniform(size=inputs.shape), rng.integers(CLASSES, size=len(labels))
-    real = Batch(name=options.dataset, inputs=inputs, labels=labels)
-    return [Batch(name="random", inputs=x, labels=y), real]
+    random = rng.uniform(size=inputs.shape), rng.integers(CLASSES, size=len(labels))
+    return {"random": random, options.dataset: (inputs, labels)}
 
 
-def all_cases(batches: Sequence[Batch], seed: int, dtype: str) -> Iterator[Case]:
-    """Return every case in one dtype."""
-    batch_size = len(batches[0].labels)
+def all_cases(
+    batches: Mapping[str, tuple[np.ndarray, np.ndarray]], seed: int, dtype: str
+) -> Iterator[Case]:
+    """Yield every case in one dtype."""
+    batch_size = len(batches["random"][0])
     yield from activation_cases(batch_size, seed, dtype)
     yield from loss_cases(batch_size, seed, dtype)
-    for batch in batches:
-        yield from model_cases(batch, seed, dtype)
+    for name, (inputs, labels) in batches.items():
+        yield from model_cases(name, inputs, labels, seed, dtype)
 
 
 def activation_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
-    """Return a case per activation g: `Σ g(x)` of normal x, whose gradient is `g'(x)`."""
+    """Yield a case per activation g: `Σ g(x)` of normal x, whose gradient is `g'(x)`."""
     x = _normal([batch_size, 2, 8], seed, dtype)
-    case = functools.partial(Case, batch="random", dtype=dtype, argument=x)
     for name, g in ACTIVATIONS.items():
-        function, hand = (lambda x, g=g: jnp.sum(g(x))), chain_rule.DERIVATIVES[name]
-        yield case(name=name, function=function, hand=hand)
+        hand = chain_rule.DERIVATIVES[name]
+        yield Case(name, "random", dtype, lambda x, g=g: jnp.sum(g(x)), hand, (x,))
 
 
 def loss_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
-    """Return a case per loss: its sum over the examples, with respect to normal logits."""
-    rng, case = np.random.default_rng(seed), functools.partial(Case, batch="random", dtype=dtype)
+    """Yield a case per loss: its sum over the examples, with respect to normal logits."""
+    rng = np.random.default_rng(seed)
     for name, loss in LOSSES.items():
         classes = [CLASSES] if name.startswith("softmax") else []
         y = jnp.asarray(rng.integers(CLASSES if classes else 2, size=batch_size))
         y = y.astype(dtype) if name == "squared_error" else y
-        gradient = chain_rule.LOSS_GRADIENTS[name]
-        yield case(
-            name=name,
-            function=lambda z, loss=loss, y=y: jnp.sum(loss(z, y)),
-            hand=lambda z, gradient=gradient, y=y: gradient(z, y),
-            argument=_normal([batch_size, *classes], seed, dtype),
+        hand, args = (
+            chain_rule.LOSS_GRADIENTS[name],
+            (_normal([batch_size, *classes], seed, dtype), y),
         )
+        yield Case(name, "random", dtype, lambda z, y, f=loss: jnp.sum(f(z, y)), hand, args)
 
 
-def model_cases(batch: Batch, seed: int, dtype: str) -> Iterator[Case]:
-    """Return a case per model, loss and activation: the mean loss of the parameters."""
-    x = to_float(batch.inputs, dtype).astype(dtype)
-    case = functools.partial(Case, batch=batch.name, dtype=dtype)
-    for constructor, activation, model, y in _models(x.shape[-1], batch.labels, dtype):
+def model_cases(
+    batch: str, inputs: np.ndarray, labels: np.ndarray, seed: int, dtype: str
+) -> Iterator[Case]:
+    """Yield a case per model, loss and activation: the mean loss of the parameters."""
+    x = to_float(inputs, dtype).astype(dtype)
+    for constructor, activation, model, y in _models(x.shape[-1], labels, dtype):
         params = jax.tree.map(lambda p: p.astype(dtype), model.init(jax.random.key(seed)))
         own = {"activation": activation} if activation else {}
         for loss in models.FITTING_LOSSES[constructor].values():
             by_hand = chain_rule.value_and_gradient(constructor, loss, **own)
-            yield case(
+            yield Case(
                 name=f"{constructor}{activation and f' {activation}'}, {loss}",
-                function=lambda params, loss=loss, model=model, y=y: jnp.mean(
-                    LOSSES[loss](model.apply(params, x), y)
+                batch=batch,
+                dtype=dtype,
+                function=lambda params, x, y, loss=LOSSES[loss], apply=model.apply: jnp.mean(
+                    loss(apply(params, x), y)
                 ),
-                hand=lambda params, by_hand=by_hand, y=y: by_hand(params, x, y)[1],
-                argument=params,
+                hand=lambda params, x, y, by_hand=by_hand: by_hand(params, x, y)[1],
+                args=(params, x, y),
             )
 
 
@@ -184,29 +164,29 @@ def _normal(shape: Sequence[int], seed: int, dtype: str) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape, scale=3).astype(dtype))
 
 
-def check(case: Case, seed: int) -> Row:
-    """Return the checker's verdict on a case; it fails too if the roads are too far apart."""
+def check(case: Case, seed: int) -> GradientReport:
+    """Return the checker's report on a case; it fails too if the roads are too far apart."""
     tolerance = TOLERANCES[case.dtype]
-    largest = max(float(jnp.max(abs(leaf))) for leaf in jax.tree.leaves(case.hand(case.argument)))
+    largest = max(float(jnp.max(abs(leaf))) for leaf in jax.tree.leaves(case.hand(*case.args)))
     options = {"seed": seed, "rtol": tolerance, "atol": tolerance * largest}
-    report = check_gradients(case.function, case.argument, hand=case.hand, **options)
+    report = check_gradients(case.function, *case.args, hand=case.hand, **options)
     too_far = report.verdict == "pass" and not report.error <= tolerance
-    return Row(case=case, verdict="fail" if too_far else report.verdict, report=report)
+    return dataclasses.replace(report, verdict="fail") if too_far else report
 
 
-def as_table(rows: Sequence[Row]) -> str:
+def as_table(rows: Sequence[tuple[Case, GradientReport]]) -> str:
     """Return a line per case, with the largest relative error in both dtypes side by side."""
     header = "".join(f"  {dtype:>8}  verdict  " for dtype in TOLERANCES)
     lines = {("hand = jax.grad = numerical", "batch"): header}
-    for row in rows:
-        line = lines.setdefault((row.case.name, row.case.batch), "")
-        lines[row.case.name, row.case.batch] = f"{line}  {row.report.error:8.1e}  {row.verdict:<9}"
+    for case, report in rows:
+        line = lines.setdefault((case.name, case.batch), "")
+        lines[case.name, case.batch] = f"{line}  {report.error:8.1e}  {report.verdict:<9}"
     return "\n".join(
         f"{name:<42}  {batch:<8}{cells}".rstrip() for (name, batch), cells in lines.items()
     )
 
 
-def as_json(rows: Sequence[Row], options: Options) -> bytes:
+def as_json(rows: Sequence[tuple[Case, GradientReport]], options: Options) -> bytes:
     """Return the rows with the record of every leaf, and what they were computed with."""
     record = {
         "jax_version": jax.__version__,
@@ -214,16 +194,16 @@ def as_json(rows: Sequence[Row], options: Options) -> bytes:
         "seed": options.seed,
         "batch_size": options.batch_size,
         "tolerances": TOLERANCES,
-        "rows": list(map(_record, rows)),
+        "rows": [_record(*row) for row in rows],
     }
     return artifacts.as_json(record, indent=1)
 
 
-def _record(row: Row) -> dict[str, Any]:
-    leaves = [{**dataclasses.asdict(leaf), "dtype": str(leaf.dtype)} for leaf in row.report.leaves]
+def _record(case: Case, report: GradientReport) -> dict[str, Any]:
+    leaves = [{**dataclasses.asdict(leaf), "dtype": str(leaf.dtype)} for leaf in report.leaves]
     return {
-        **{name: getattr(row.case, name) for name in ("name", "batch", "dtype")},
-        "error": row.report.error,
-        "verdict": row.verdict,
-        "report": {"leaves": leaves, "remarks": row.report.remarks},
+        **{name: getattr(case, name) for name in ("name", "batch", "dtype")},
+        "error": report.error,
+        "verdict": report.verdict,
+        "report": {"leaves": leaves, "remarks": report.remarks},
     }
