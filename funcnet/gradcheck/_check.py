@@ -15,9 +15,9 @@ from funcnet.base import UsageError
 from funcnet.gradcheck._claims import own_gradients
 from funcnet.gradcheck._precision import phi_at, wide_arguments
 from funcnet.gradcheck._report import GradientReport
-from funcnet.gradcheck._slopes import Measured, Problem, chosen, element_slopes, problem_at
-from funcnet.gradcheck._vector import Leaf, Point, cotangents, is_real_scalar, point_at, projected
-from funcnet.gradcheck._verdict import leaf_report, overall, skipped, verdicts_on
+from funcnet.gradcheck._slopes import Measured, Problem, measured, problem_at
+from funcnet.gradcheck._vector import Point, cotangents, is_real_scalar, point_at, projected
+from funcnet.gradcheck._verdict import hidden, leaf_report, overall, skipped
 
 
 def check_gradients(
@@ -65,11 +65,12 @@ def check_gradients(
     for name, value in (("seed", seed), ("rtol", rtol), ("atol", atol)):
         if value is not None and not value >= 0:
             raise UsageError(f"{name}: expected a number of at least 0; got {value!r}.")
-    report = _first_order(function, args, hand, numbers, seed, rtol, atol)
-    if order == 1 or report.verdict == "fail":
-        return report
-    slope = functools.wraps(function)(_slope_function(function, args, numbers, seed))
-    return _first_order(slope, args, None, numbers, seed, rtol, atol)
+    with jax.debug_key_reuse(False):  # a random key serves for every evaluation
+        report = _first_order(function, args, hand, numbers, seed, rtol, atol)
+        if order == 1 or report.verdict == "fail":
+            return report
+        slope = functools.wraps(function)(_slope_function(function, args, numbers, seed))
+        return _first_order(slope, args, None, numbers, seed, rtol, atol)
 
 
 def assert_gradients(function: Callable, *args: Any, **options: Any) -> None:
@@ -117,18 +118,17 @@ def _first_order(
     if not at.vector.size:
         return _without_numbers(at)
     rng = np.random.default_rng(seed)
-    with jax.debug_key_reuse(False):  # a random key serves for every evaluation
-        outputs = function(*args)
-        onto = cotangents(outputs, rng)
+    outputs = function(*args)
+    onto = cotangents(outputs, rng)
     if hand is not None and not is_real_scalar(outputs):
         raise UsageError("hand: expected a function with one real number as output to check it by.")
     phi = phi_at(function, at, onto)
     own = own_gradients(projected(function, onto), hand, at, phi)
     with wide_arguments(phi.double):
         problem = problem_at(at, phi, hand, own, rtol, atol, rng)
-        measured = {leaf: _measured(problem, leaf, rng) for leaf in at.leaves if leaf.size}
-        leaves = tuple(leaf_report(problem, leaf, measured) for leaf in at.leaves)
-    remarks = _remarks(problem, measured.values())
+        everywhere = {leaf: measured(problem, leaf, rng) for leaf in at.leaves if leaf.size}
+        leaves = tuple(leaf_report(problem, leaf, everywhere) for leaf in at.leaves)
+    remarks = _remarks(problem, everywhere.values())
     return GradientReport(verdict=overall(leaves), leaves=leaves, remarks=remarks)
 
 
@@ -141,33 +141,13 @@ def _without_numbers(at: Point) -> GradientReport:
     return GradientReport(verdict="pass", leaves=tuple(map(skipped, at.leaves)))
 
 
-def _measured(problem: Problem, leaf: Leaf, rng: np.random.Generator) -> Measured:
-    """Return the slopes of the elements to check, and which of them a `stop_gradient` hides."""
-    indices, checked = chosen(problem, leaf, rng)
-    slopes = element_slopes(problem, leaf, indices)
-    wrong, visibly_wrong = (
-        verdicts_on(problem, gradient[indices], slopes) == "wrong"
-        for gradient in (problem.claims.first, problem.claims.visible)
-    )
-    return Measured(
-        leaf=leaf,
-        indices=indices,
-        x=problem.at.vector[indices],
-        slopes=slopes,
-        hidden=wrong & ~visibly_wrong,
-        checked=checked,
-    )
-
-
-def _remarks(problem: Problem, measured: Iterable[Measured]) -> tuple[str, ...]:
-    hidden = ", ".join(each.leaf.path for each in measured if each.hidden.any())
-    remarks = {
-        f"this function hides part of its derivative at {hidden}: stop_gradient": hidden,
-        "jax.grad cannot differentiate this function: by hand and numerical only": (
-            problem.phi.gradient is None
-        ),
-    }
-    return tuple(remark for remark, holds in remarks.items() if holds)
+def _remarks(problem: Problem, everywhere: Iterable[Measured]) -> tuple[str, ...]:
+    remarks = []
+    if paths := ", ".join(here.leaf.path for here in everywhere if hidden(problem, here).any()):
+        remarks.append(f"this function hides part of its derivative at {paths}: stop_gradient")
+    if problem.phi.gradient is None:
+        remarks.append("jax.grad cannot differentiate this function: by hand and numerical only")
+    return tuple(remarks)
 
 
 def _slope_function(
@@ -175,8 +155,6 @@ def _slope_function(
 ) -> Callable[..., Any]:
     """Return the gradient of a function, projected on random cotangents."""
     rng = np.random.default_rng(seed)
-    with jax.debug_key_reuse(False):  # a random key serves for every evaluation
-        onto = cotangents(function(*args), rng)
-        gradient = jax.grad(projected(function, onto), argnums, allow_int=True)
-        onto_gradient = cotangents(gradient(*args), rng)
-    return projected(gradient, onto_gradient)
+    onto = cotangents(function(*args), rng)
+    gradient = jax.grad(projected(function, onto), argnums, allow_int=True)
+    return projected(gradient, cotangents(gradient(*args), rng))

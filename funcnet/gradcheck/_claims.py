@@ -88,7 +88,7 @@ def _by_hand(hand: Callable, at: Point, args: tuple) -> Vector:
 
 def _forward_mode(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float] | None:
     def slope(v: Any, low: Any, high: Any) -> Any:
-        line = functools.partial(at.along, range(len(v)), v, low, high)
+        line = functools.partial(at.along, range(len(v)), v, (low, high))
         return jax.jvp(lambda t: phi.function(line(t)), (0.0,), (1.0,))[1]
 
     direction = jnp.asarray(v, jnp.float64)
@@ -112,11 +112,10 @@ def own_gradients(function: Callable, hand: Callable | None, at: Point, phi: Phi
         return {}
     args = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, at.args)
     gradients = {}
-    with jax.debug_key_reuse(False):  # a random key serves for every evaluation
-        if phi.gradient is not None:
-            reverse = jax.grad(function, at.argnums, allow_int=True)
-            if found := attempt(compiled, reverse, *args):  # a while loop has none
-                gradients["jax.grad"] = as_vector(at, found[1])
-        if hand is not None:
-            gradients["hand"] = _by_hand(hand, at, args)
+    if phi.gradient is not None:
+        reverse = jax.grad(function, at.argnums, allow_int=True)
+        if found := attempt(compiled, reverse, *args):  # a while loop has none
+            gradients["jax.grad"] = as_vector(at, found[1])
+    if hand is not None:
+        gradients["hand"] = _by_hand(hand, at, args)
     return gradients

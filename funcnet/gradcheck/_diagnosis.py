@@ -4,22 +4,17 @@ Each hypothesis about the wrong elements is a gradient of its own. The first tha
 hundredth of the error is the answer. Then the region of the wrong elements is named.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool
 
-from funcnet.gradcheck._slopes import Measured, PerIndex, Sizes
+from funcnet.gradcheck._slopes import Flags, Measured, PerIndex, Sizes
 
 WHOLE = ("transposed", "shifted", "the gradient of")  # these may leave some elements right
 
 
 def looks_like(
-    here: Measured,
-    whole: Sizes,
-    wrong: Bool[np.ndarray, "checked"],
-    others: Sequence[Measured] = (),
-    batch_sizes: Collection[int] = (),
+    here: Measured, whole: Sizes, wrong: Flags, others: Sequence[Measured], batch_sizes: list[int]
 ) -> str:
     """Return what a wrong gradient does instead, and where; "wrong" if no hypothesis fits.
 
@@ -38,11 +33,7 @@ def _explains(guess: PerIndex, claimed: PerIndex, truth: PerIndex) -> bool:
 
 
 def _hypotheses(
-    here: Measured,
-    whole: Sizes,
-    wrong: Bool[np.ndarray, "checked"],
-    others: Sequence[Measured],
-    batch_sizes: Collection[int],
+    here: Measured, whole: Sizes, wrong: Flags, others: Sequence[Measured], batch_sizes: list[int]
 ) -> Iterator[str]:
     """Yield each hypothesis that the evidence supports."""
     shape, parts = here.leaf.shape, here.leaf.parts
@@ -78,7 +69,7 @@ def _hypotheses(
             yield f"the gradient of {other.leaf.path}"
 
 
-def _factor(factor: float, batch_sizes: Collection[int]) -> str:
+def _factor(factor: float, batch_sizes: list[int]) -> str:
     if abs(factor + 1) < 1e-3:
         return "sign flipped"
     for m in batch_sizes:
@@ -89,7 +80,7 @@ def _factor(factor: float, batch_sizes: Collection[int]) -> str:
     return f"a constant factor, {factor:.4g}"
 
 
-def _where(here: Measured, wrong: Bool[np.ndarray, "checked"]) -> str:
+def _where(here: Measured, wrong: Flags) -> str:
     """Return which elements are wrong; nothing if almost all that have a gradient are."""
     leaf, x, right = here.leaf, here.x, ~wrong & (here.slopes.value != 0)
     if right.sum() <= 0.1 * wrong.sum():

@@ -129,12 +129,9 @@ def _plain_bar(plain: PerStep, noise_of_slope: PerStep) -> PerStep:
 
 def _contradiction(value: Finer, plain: PerStep, plain_bar: PerStep, order: int) -> Finer:
     """Return the distance of a value from the differences of smaller steps, beyond their bars."""
-    excess = np.zeros_like(value)
-    for smaller in range(order + 1, plain.shape[1]):
-        coarser = slice(0, smaller - order)
-        gap = abs(value[:, coarser] - plain[:, [smaller]]) - plain_bar[:, [smaller]]
-        excess[:, coarser] = np.fmax(excess[:, coarser], gap)
-    return excess
+    excess = abs(value[:, :, None] - plain[:, None]) - plain_bar[:, None]
+    smaller = np.arange(plain.shape[1]) > order + np.arange(value.shape[1])[:, None]
+    return np.fmax.reduce(np.where(smaller, excess, 0.0), axis=2, initial=0.0)
 
 
 def _spread(finer: Finer, column: PerStep) -> Finer:

@@ -30,27 +30,26 @@ class Refused(Exception):
 
 
 NO_RULE = (TypeError, ValueError, NotImplementedError, Refused)
-"""The errors of a function that has no derivative, or no batched form.
+"""The errors of a function without a derivative, or a batched form: JAX has no type of its own.
 
-JAX has no exception of its own for this, so the types are broad. A TypeError: forward mode through
-a `custom_vjp`, or a linear solve without a transpose. A ValueError: reverse mode through a while
-loop, or a callback. A NotImplementedError: a primitive without a rule.
+A TypeError: forward mode through a `custom_vjp`, or a linear solve without a transpose. A
+ValueError: reverse mode through a while loop, or a callback. A NotImplementedError: no rule.
 """
 
 
 @contextmanager
 def wide_arguments(double: bool) -> Iterator[None]:
-    """Let float64 in, beside constants of float32, and one random key for every evaluation.
+    """Let float64 in, beside constants of float32.
 
     If `double`, float64 is JAX's default, for a function that wants its own arrays in its inputs'
     dtype. A constant out of float32's range, such as the lowest float64, becomes infinite.
     """
     x64 = jax.enable_x64(True) if double else nullcontext()
-    keys, promotion = jax.debug_key_reuse(False), jax.numpy_dtype_promotion("standard")
+    promotion = jax.numpy_dtype_promotion("standard")
     before = jax.config.values["jax_explicit_x64_dtypes"]
     jax.config.update("jax_explicit_x64_dtypes", "allow")
     try:
-        with x64, keys, promotion, np.errstate(over="ignore"):
+        with x64, promotion, np.errstate(over="ignore"):
             yield
     finally:
         jax.config.update("jax_explicit_x64_dtypes", before)
@@ -202,7 +201,8 @@ def largest_array(jaxpr: jex.Jaxpr) -> int:
 
 def constant_shapes(jaxpr: jex.Jaxpr) -> set[tuple[int, ...]]:
     """Return the shapes of the arrays that a jaxpr holds beside its inputs."""
-    return {constant.aval.shape for each in nested(jaxpr) for constant in each.constvars}
+    constants = (constant for each in nested(jaxpr) for constant in each.constvars)
+    return {getattr(constant.aval, "shape", ()) for constant in constants}
 
 
 def map_parameters(function: Callable[[Any], Any], equation: jex.JaxprEqn) -> jex.JaxprEqn:
@@ -275,7 +275,7 @@ def _rounded_backward(u: Any, adjoint: Any) -> tuple[Any, Any]:
     return adjoint, jnp.sum(jnp.nan_to_num(moves, posinf=0, neginf=0) ** 2)
 
 
-_rounded.defvjp(lambda u, square: (u, u), _rounded_backward)
+_ = _rounded.defvjp(lambda u, square: (u, u), _rounded_backward)
 
 
 def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:

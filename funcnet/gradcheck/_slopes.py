@@ -28,13 +28,13 @@ NUMBERS = 2**23  # the most numbers of one array over all lines that are evaluat
 
 Indices: TypeAlias = Int[np.ndarray, "checked"]  # in the vector, of the numbers that are checked
 PerIndex: TypeAlias = Float64[np.ndarray, "checked"]
+Flags: TypeAlias = Bool[np.ndarray, "checked"]
 Sizes: TypeAlias = Float64[np.ndarray, "size"]
-Lines: TypeAlias = Int[np.ndarray, "lines"]
+Ranges: TypeAlias = Int[np.ndarray, "_ 2"]  # rows of `low, high`
 Steps: TypeAlias = Float64[np.ndarray, "steps"]
-Ranges: TypeAlias = Int[np.ndarray, "ranges 2"]  # rows of `low, high`
 
-PhiAlong: TypeAlias = Callable[[Vector, Lines, Lines, PerLine], PerLine]
-"""`(v, low, high, t) -> φ(x + t v)`, v cut to `low ≤ index < high`: one value per line."""
+PhiAlong: TypeAlias = Callable[[Vector, Ranges, PerLine], PerLine]
+"""`(v, ranges, t) -> φ(x + t v)`, v cut to `low ≤ index < high`: one value per line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,6 @@ class Measured:
     indices: Indices
     x: PerIndex  # the numbers
     slopes: Slopes
-    hidden: Bool[np.ndarray, "checked"]  # whether a `stop_gradient` hides the slope
     checked: str  # how the numbers were chosen, in words
 
     @property
@@ -92,13 +91,13 @@ def problem_at(
     largest = len(at.vector) if phi.jaxpr is None else largest_array(phi.jaxpr.jaxpr)
     blocks = _blocks(at.leaves)
     along = _along_lines(fine, at, blocks, int(np.clip(NUMBERS // largest, 1, LINES)))
-    measured = max(_noise(along, at, block, fine.epsilon, rng) for block in blocks)
+    noise = max(_noise(along, at, block, fine.epsilon, rng) for block in blocks)
     return Problem(
         at=at,
         phi=phi,
         fine=fine,
         along=along,
-        noise=max(4 * measured, rounding),
+        noise=max(4 * noise, rounding),
         rounding=rounding,
         rtol=max(np.sqrt(phi.epsilon), 1e-7) if rtol is None else rtol,
         atol=0.0 if atol is None else atol,
@@ -120,15 +119,15 @@ def _blocks(leaves: Sequence[Leaf]) -> list[range]:
 def _along_lines(phi: Phi, at: Point, blocks: Sequence[range], chunk: int) -> PhiAlong:
     """Return φ along lines: in compiled batches if it can be, else line by line."""
 
-    def one(block: range, v: Any, low: Any, high: Any, t: Any) -> Any:
-        return phi.function(at.along(block, v, low, high, t))
+    def one(block: range, v: Any, ends: Any, t: Any) -> Any:
+        return phi.function(at.along(block, v, ends, t))
 
     one_by_one = one if phi.jaxpr is None else jax.jit(one, static_argnums=0)
-    batch = jax.jit(jax.vmap(one, in_axes=(None, None, 0, 0, 0)), static_argnums=0)
+    batch = jax.jit(jax.vmap(one, in_axes=(None, None, 0, 0)), static_argnums=0)
 
-    def along(v: Vector, low: Lines, high: Lines, t: PerLine) -> PerLine:
-        (block,) = [block for block in blocks if int(low.min()) in block]
-        direction, lines = jnp.asarray(v, jnp.float64), (low, high, t)
+    def along(v: Vector, ranges: Ranges, t: PerLine) -> PerLine:
+        (block,) = [block for block in blocks if int(ranges.min()) in block]
+        direction, lines = jnp.asarray(v, jnp.float64), (ranges, t)
         if phi.jaxpr is not None:
             values = attempt(_in_chunks, chunk, functools.partial(batch, block, direction), lines)
             if values is not None:
@@ -154,16 +153,14 @@ def _noise(
     v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
     spacings = np.sqrt(epsilon) / np.array([[1.0], [64.0], [4096.0]])
     t = spacings * np.arange(1, 10)  # beside the point, where a function may jump
-    ends = np.full(t.size, block.start), np.full(t.size, block.stop)
-    return rounding_noise(along(v, *ends, t.ravel()).reshape(t.shape))
+    ranges = np.tile([block.start, block.stop], [t.size, 1])
+    return rounding_noise(along(v, ranges, t.ravel()).reshape(t.shape))
 
 
-def _slopes(problem: Problem, v: Vector, low: Lines, high: Lines, t: Steps) -> Slopes:
-    """Return the slopes along v, cut to `low ≤ index < high`, from these steps."""
-    both = np.concatenate([t, -t])
-    lines = np.repeat(low, len(both)), np.repeat(high, len(both))
-    values = problem.along(v, *lines, np.tile(both, len(low))).reshape(len(low), len(both))
-    plus, minus = np.split(values, 2, axis=1)
+def _slopes(problem: Problem, v: Vector, ranges: Ranges, t: Steps) -> Slopes:
+    """Return the slopes along v, cut to each range, from these steps."""
+    lines = np.repeat(ranges, 2 * len(t), axis=0), np.tile([*t, *-t], len(ranges))
+    plus, minus = np.split(problem.along(v, *lines).reshape(len(ranges), -1), 2, axis=1)
     fine, noise, rounding = problem.fine, problem.noise, problem.rounding
     precision = {"noise": noise, "rounding": rounding, "epsilon": fine.epsilon}
     return extrapolate(plus, minus, fine.value, t, **precision)
@@ -220,13 +217,11 @@ def _along_elements(
 ) -> Slopes:
     v = np.zeros_like(problem.at.vector)
     v[leaf.span] = scales
-    slopes = _slopes(problem, v, indices, indices + 1, t)
+    slopes = _slopes(problem, v, np.c_[indices, indices + 1], t)
     return Slopes._make(side if side.dtype == bool else side / v[indices] for side in slopes)
 
 
-def _unsure(
-    problem: Problem, claimed: Sequence[PerIndex], slopes: Slopes
-) -> Bool[np.ndarray, "checked"]:
+def _unsure(problem: Problem, claimed: Sequence[PerIndex], slopes: Slopes) -> Flags:
     """Whether to measure a slope again: a kink, a wide bar, or unlike a claimed gradient."""
     size = np.maximum(abs(slopes.value), slopes.steepest)
     size = np.maximum(size, 0.01 * np.max(abs(slopes.value), initial=0))
@@ -235,16 +230,20 @@ def _unsure(
     return slopes.kink | ~agrees | ~(slopes.bar <= problem.rtol * size)
 
 
-def chosen(problem: Problem, leaf: Leaf, rng: np.random.Generator) -> tuple[Indices, str]:
-    """Return the indices to check one by one, and how they were chosen."""
+def measured(problem: Problem, leaf: Leaf, rng: np.random.Generator) -> Measured:
+    """Choose the numbers of a leaf to check one by one, and measure their slopes."""
     if leaf.size <= SMALL_LEAF:
-        return leaf.start + np.arange(leaf.size), "every element"
-    sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
-    suspects = _suspects(problem, leaf, problem.claims.visible, rng)
-    *_, last = problem.claims.gradients
-    differing = leaf.start + np.flatnonzero(differs(problem, leaf, last))[:MOST_FINDINGS]
-    indices = np.unique(np.concatenate([sample, suspects, differing]))
-    return indices, f"{DIRECTIONS} directions, {len(indices)} elements"
+        indices, checked = np.arange(leaf.start, leaf.end), "every element"
+    else:
+        sample = leaf.start + np.sort(rng.choice(leaf.size, SAMPLE, replace=False))
+        suspects = _suspects(problem, leaf, problem.claims.visible, rng)
+        *_, last = problem.claims.gradients
+        differing = leaf.start + np.flatnonzero(differs(problem, leaf, last))[:MOST_FINDINGS]
+        indices = np.unique(np.concatenate([sample, suspects, differing]))
+        checked = f"{DIRECTIONS} directions, {len(indices)} elements"
+    slopes = element_slopes(problem, leaf, indices)
+    x = problem.at.vector[indices]
+    return Measured(leaf=leaf, indices=indices, x=x, slopes=slopes, checked=checked)
 
 
 def differs(problem: Problem, leaf: Leaf, name: str) -> Bool[np.ndarray, "size"]:
@@ -271,7 +270,7 @@ def _suspects(problem: Problem, leaf: Leaf, claimed: Vector, rng: np.random.Gene
 
 def _off(problem: Problem, v: Vector, terms: Vector, ranges: Ranges) -> Bool[np.ndarray, "ranges"]:
     """Return in which ranges the slope along v is not the sum of the terms, beyond its bar."""
-    slopes = _slopes(problem, v, ranges[:, 0], ranges[:, 1], steps(4, 8))
+    slopes = _slopes(problem, v, ranges, steps(4, 8))
     sums = np.array([terms[a:b].sum() for a, b in ranges])
     sizes = np.array([np.linalg.norm(terms[a:b]) for a, b in ranges])
     off = abs(slopes.value - sums) > 3 * slopes.bar + 1e-2 * problem.rtol * sizes
@@ -279,8 +278,9 @@ def _off(problem: Problem, v: Vector, terms: Vector, ranges: Ranges) -> Bool[np.
     return off & ~(slopes.kink & (low <= sums) & (sums <= high))
 
 
-def _halves(ranges: Ranges) -> Int[np.ndarray, "halves 2"]:
+def _halves(ranges: Ranges) -> Ranges:
     """Return both halves of each range, without the empty ones."""
-    middles = ranges.sum(axis=1) // 2
-    halves = np.concatenate([np.c_[ranges[:, 0], middles], np.c_[middles, ranges[:, 1]]])
+    low, high = ranges.T
+    middle = (low + high) // 2
+    halves = np.concatenate([np.c_[low, middle], np.c_[middle, high]])
     return halves[halves[:, 0] < halves[:, 1]]

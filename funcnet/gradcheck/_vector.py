@@ -82,9 +82,9 @@ class Point:
         moved = self.vector * factor
         return tuple(jnp.asarray(moved[leaf.span], jnp.float64) for leaf in self.leaves)
 
-    def along(self, block: range, v: Any, low: Any, high: Any, t: Any) -> Arrays:
+    def along(self, block: range, v: Any, ends: Any, t: Any) -> Arrays:
         """Return `x + t v` as arrays, v cut to `low ≤ index < high` and to leaves in the block."""
-        arrays = list(self.arrays())
+        arrays, (low, high) = list(self.arrays()), ends
         for number, leaf in enumerate(self.leaves):
             if leaf.size and leaf.start in block:
                 indices = jnp.arange(leaf.start, leaf.end)

@@ -8,13 +8,13 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Shaped
 
 from funcnet.gradcheck._diagnosis import looks_like
 from funcnet.gradcheck._differences import Slopes
 from funcnet.gradcheck._precision import constant_shapes
 from funcnet.gradcheck._report import MOST_FINDINGS, Finding, LeafReport
-from funcnet.gradcheck._slopes import Measured, PerIndex, Problem, differs, element_slopes
+from funcnet.gradcheck._slopes import Flags, Measured, PerIndex, Problem, differs, element_slopes
 from funcnet.gradcheck._vector import Leaf, Vector
 
 LOST = 256  # times the noise over the largest step: a slope up to this size is lost in the noise
@@ -64,7 +64,7 @@ def verdicts_on(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Verdicts
     )
 
 
-def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Bool[np.ndarray, "checked"]:
+def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Flags:
     """Whether a bar is small beside the steepest slope of its element and of the whole leaf."""
     steep = np.maximum(size, slopes.steepest)
     in_leaf = np.max(abs(slopes.value[np.isfinite(slopes.bar)]), initial=0)
@@ -99,8 +99,9 @@ def _report(
     """Return the report on a leaf, from the verdicts on its elements in the gradient `name`."""
     here, claims = measured[leaf], problem.claims
     shown = claims.gradients[name]
-    hidden = here.hidden & ~differs(problem, leaf, name)[here.numbers]
-    codes = np.where(hidden, "match", verdicts_on(problem, shown[here.indices], here.slopes))
+    codes = verdicts_on(problem, shown[here.indices], here.slopes)
+    right = hidden(problem, here) & ~differs(problem, leaf, name)[here.numbers]
+    codes = np.where(right, "match", codes)
     verdict = next(code for code in GRAVEST_FIRST if (codes == code).any())
     bad = (codes == verdict) & (verdict != "match")
     first = np.flatnonzero(bad)[:MOST_FINDINGS]
@@ -123,6 +124,15 @@ def _report(
     others = [m for m in alike if m is not here]
     why = looks_like(here, shown[leaf.span], bad, others, _batch_sizes(problem))
     return dataclasses.replace(report, looks_like=why)
+
+
+def hidden(problem: Problem, here: Measured) -> Flags:
+    """Whether a `stop_gradient` hides a slope: the gradient is wrong, and right without it."""
+    wrong, visibly_wrong = (
+        verdicts_on(problem, gradient[here.indices], here.slopes) == "wrong"
+        for gradient in (problem.claims.first, problem.claims.visible)
+    )
+    return wrong & ~visibly_wrong
 
 
 def _error(measured: Measured, codes: Verdicts, shown: Vector) -> float:

@@ -25,16 +25,14 @@ TRUTH = np.array([1.0, 2.0, -3.0])
     ],
 )
 def test_looks_like(claimed, expected):
-    none = np.zeros(3, bool)
     here = Measured(
         leaf=point_at(np.sum, (TRUTH,), (0,)).leaves[0],
         indices=np.arange(3),
         x=TRUTH,
-        slopes=Slopes(TRUTH, 0 * TRUTH, TRUTH, TRUTH, none, abs(TRUTH), 0 * TRUTH),
-        hidden=none,
+        slopes=Slopes(TRUTH, 0 * TRUTH, TRUTH, TRUTH, TRUTH == 0, abs(TRUTH), 0 * TRUTH),
         checked="every element",
     )
-    assert looks_like(here, claimed, claimed != TRUTH, batch_sizes=[8]) == expected
+    assert looks_like(here, claimed, claimed != TRUTH, [], [8]) == expected
 
 
 @given(

@@ -17,7 +17,7 @@ import numpy as np
 from funcnet import chain_rule, data, models
 from funcnet._files import write_whole
 from funcnet.activations import ACTIVATIONS
-from funcnet.base import Model, UsageError, to_float
+from funcnet.base import UsageError, to_float
 from funcnet.gradcheck import GradientReport, check_gradients
 from funcnet.losses import LOSSES
 from funcnet.runs import _artifacts as artifacts
@@ -116,13 +116,11 @@ def loss_cases(batch_size: int, seed: int, dtype: str) -> Iterator[Case]:
     rng = np.random.default_rng(seed)
     for name, loss in LOSSES.items():
         classes = [CLASSES] if name.startswith("softmax") else []
+        z = _normal([batch_size, *classes], seed, dtype)
         y = jnp.asarray(rng.integers(CLASSES if classes else 2, size=batch_size))
         y = y.astype(dtype) if name == "squared_error" else y
-        hand, args = (
-            chain_rule.LOSS_GRADIENTS[name],
-            (_normal([batch_size, *classes], seed, dtype), y),
-        )
-        yield Case(name, "random", dtype, lambda z, y, f=loss: jnp.sum(f(z, y)), hand, args)
+        hand = chain_rule.LOSS_GRADIENTS[name]
+        yield Case(name, "random", dtype, lambda z, y, f=loss: jnp.sum(f(z, y)), hand, (z, y))
 
 
 def model_cases(
@@ -130,13 +128,21 @@ def model_cases(
 ) -> Iterator[Case]:
     """Yield a case per model, loss and activation: the mean loss of the parameters."""
     x = to_float(inputs, dtype).astype(dtype)
-    for constructor, activation, model, y in _models(x.shape[-1], labels, dtype):
+    features, classes = x.shape[-1], jnp.asarray(labels, int)
+    table = {
+        "linear": (models.linear(features, CLASSES), jax.nn.one_hot(labels, CLASSES, dtype=dtype)),
+        "logistic_regression": (models.logistic_regression(features), (classes == 0).astype(int)),
+        "softmax_regression": (models.softmax_regression(features, CLASSES), classes),
+    }
+    for g in ACTIVATIONS:
+        table[f"mlp {g}"] = models.mlp([features, *HIDDEN, CLASSES], activation=g), classes
+    for name, (model, y) in table.items():
         params = jax.tree.map(lambda p: p.astype(dtype), model.init(jax.random.key(seed)))
-        own = {"activation": activation} if activation else {}
+        constructor, _, g = name.partition(" ")
         for loss in models.FITTING_LOSSES[constructor].values():
-            by_hand = chain_rule.value_and_gradient(constructor, loss, **own)
+            by_hand = chain_rule.value_and_gradient(constructor, loss, activation=g or "relu")
             yield Case(
-                name=f"{constructor}{activation and f' {activation}'}, {loss}",
+                name=f"{name}, {loss}",
                 batch=batch,
                 dtype=dtype,
                 function=lambda params, x, y, loss=LOSSES[loss], apply=model.apply: jnp.mean(
@@ -145,19 +151,6 @@ def model_cases(
                 hand=lambda params, x, y, by_hand=by_hand: by_hand(params, x, y)[1],
                 args=(params, x, y),
             )
-
-
-def _models(
-    features: int, labels: np.ndarray, dtype: str
-) -> Iterator[tuple[str, str, Model, jax.Array]]:
-    """Yield the constructor, the activation if there is one, the model, and its targets."""
-    classes, is_zero = jnp.asarray(labels, int), jnp.asarray(labels == 0, int)
-    one_hot = jax.nn.one_hot(labels, CLASSES, dtype=dtype)
-    yield "linear", "", models.linear(features, CLASSES), one_hot
-    yield "logistic_regression", "", models.logistic_regression(features), is_zero
-    yield "softmax_regression", "", models.softmax_regression(features, CLASSES), classes
-    for name in ACTIVATIONS:
-        yield "mlp", name, models.mlp([features, *HIDDEN, CLASSES], activation=name), classes
 
 
 def _normal(shape: Sequence[int], seed: int, dtype: str) -> jax.Array:
