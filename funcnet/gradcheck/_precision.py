@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import primitives
 
 from funcnet._jaxpr import CALLS, CUSTOM, bind, interpret
-from funcnet.gradcheck._vector import Arrays, Cotangents, Point, arguments, project
+from funcnet.gradcheck._vector import Arrays, Cotangents, Point, arguments, as_wide, project
 
 COARSE = 1e-10  # the relative precision above which a computation is coarser than float64
 EPSILON = float(np.finfo(np.float64).eps)
@@ -281,7 +281,7 @@ _ = _rounded.defvjp(lambda u, square: (u, u), _rounded_backward)
 def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
     """Return a jaxpr as a function in float64; NotImplementedError for a dtype that is fixed."""
     opens = CALLS | CUSTOM
-    return lambda *inputs: interpret(jaxpr, [*map(_wide, inputs)], _widely, _wide, opens)
+    return lambda *inputs: interpret(jaxpr, [*map(as_wide, inputs)], _widely, as_wide, opens)
 
 
 def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
@@ -291,11 +291,11 @@ def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
         return operands
     if name == "bitcast_convert_type":  # the bits are those of the dtype that it had
         (operand,), (var,) = operands, equation.invars
-        return [_wide(u) for u in bind(equation, [operand.astype(jnp.result_type(var.aval))])]
+        return [as_wide(u) for u in bind(equation, [operand.astype(jnp.result_type(var.aval))])]
     if "callback" in name or name == "ffi_call":
         raise NotImplementedError(name)
     try:
-        return [_wide(u) for u in bind(map_parameters(_wide_parameter, equation), operands)]
+        return [as_wide(u) for u in bind(map_parameters(_wide_parameter, equation), operands)]
     except NO_RULE as error:
         if equation.primitive in vars(primitives).values():  # JAX's own take every dtype
             raise
@@ -307,12 +307,8 @@ def _wide_parameter(value: Any) -> Any:
     if isinstance(value, jex.ClosedJaxpr):
         shapes = [jax.ShapeDtypeStruct(u.shape, _wide_parameter(u.dtype)) for u in value.in_avals]
         return jax.make_jaxpr(widened(value))(*shapes)
-    is_real = isinstance(value, np.dtype) and jnp.issubdtype(value, jnp.floating)
-    return np.dtype(np.float64) if is_real else value
-
-
-def _wide(value: Any) -> Any:
-    return jnp.asarray(value, jnp.float64) if _is_real(value) else value
+    is_inexact = isinstance(value, np.dtype) and jnp.issubdtype(value, jnp.inexact)
+    return np.promote_types(value, np.float64) if is_inexact else value
 
 
 def _is_real(value: Any) -> bool:

@@ -145,10 +145,14 @@ def arguments(at: Point, arrays: Sequence[Any], *, wide: bool) -> tuple:
 
 
 def _widened(value: Any) -> Any:
-    """Return a floating array in float64, a complex array in complex128, all else as it is."""
-    if not isinstance(value, jax.Array | np.ndarray | np.generic) or not _is_inexact(value):
+    return as_wide(value) if isinstance(value, jax.Array | np.ndarray | np.generic) else value
+
+
+def as_wide(value: Any) -> Any:
+    """Return a floating value in float64, a complex value in complex128, all else as it is."""
+    if not _is_inexact(value):
         return value
-    return jnp.asarray(value, jnp.complex128 if np.iscomplexobj(value) else jnp.float64)
+    return jnp.asarray(value, np.promote_types(jnp.result_type(value), np.float64))
 
 
 def cotangents(outputs: Any, rng: np.random.Generator) -> Cotangents:

@@ -75,6 +75,15 @@ def test_widening_undoes_a_rounding(float64):
     assert widened(rounds)(0.1)[0].item() == 3 * 0.1
 
 
+def test_widening_takes_complex_numbers_along():
+    def function(z):
+        narrow = z.astype(jnp.complex64)
+        return jnp.sum(jnp.abs(jax.lax.complex(jnp.sin(narrow.real), narrow.imag) * narrow) ** 2)
+
+    z = jnp.array([0.3 + 1j, -1.2 - 0.5j], jnp.complex64)
+    assert fn.check_gradients(function, z).verdict == "pass"
+
+
 def test_what_cannot_be_compiled_runs_as_it_is():
     assert compiled(lambda x: x if x > 0 else -x, -2.0)[1] == 2.0
 
