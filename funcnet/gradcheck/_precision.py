@@ -77,13 +77,12 @@ def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
     for double, wide in ((False, True), (True, True), (False, False)):
         try:
             with wide_arguments(double):
-                phi = _evaluated(function, at, onto, double, wide)
+                accepted.append(phi := _evaluated(function, at, onto, double, wide))
         except Refused as refused:
             refusal = refused.__cause__
-            continue
-        accepted.append(phi)
-        if phi.gradient is not None and phi.epsilon <= COARSE:
-            break
+        else:
+            if phi.gradient is not None and phi.epsilon <= COARSE:
+                return phi
     if refusal and not accepted:
         raise refusal
     return min(accepted, key=lambda phi: (phi.gradient is None, phi.epsilon > COARSE))
