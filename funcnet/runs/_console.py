@@ -101,37 +101,6 @@ def check_out(out: Path | None, suffixes: Collection[str]) -> None:
         raise UsageError(f"out: expected a file in a folder that exists; got {str(out)!r}.")
 
 
-class _Request:
-    """Whether the person asked the program to stop: `request()`, and by which signal.
-
-    A thread of its own reads the signals from a pipe: Python runs its handlers in the main thread,
-    which is inside of compiled code most of the time.
-    """
-
-    signal: int | None = None
-    _asked = False
-
-    def __call__(self) -> bool:
-        self._asked = True
-        return self.signal is not None
-
-    def handle(self, number: int, frame: Any) -> None:
-        """In the main thread: end at once, if the training has not begun to ask."""
-        del frame
-        if not self._asked:
-            raise KeyboardInterrupt(number)
-
-    def listen(self, pipe: int) -> None:
-        """In a thread: take the first signal as a request, and a SIGINT after it as an order."""
-        while numbers := os.read(pipe, 1):
-            if self.signal is None:
-                self.signal = numbers[0]
-                if self._asked:
-                    print("stopping; Ctrl-C stops at once", file=sys.stderr, flush=True)
-            elif numbers[0] == signal.SIGINT:
-                os._exit(128 + signal.SIGINT)
-
-
 @contextlib.contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT and SIGTERM into a question, `stop()`, that a training asks now and then.
@@ -139,15 +108,26 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     The training then stops, and the program ends with 128 + the number of the signal: 130 or 143.
     Before the training first asks, a signal ends the program at once. A second SIGINT always does.
     """
-    request, (reading, writing) = _Request(), os.pipe()
+    asked, signals = threading.Event(), list[int]()
+
+    def stop() -> bool:
+        asked.set()
+        return bool(signals)
+
+    def handle(number: int, frame: Any) -> None:
+        del frame
+        if not asked.is_set():
+            raise KeyboardInterrupt(number)
+
+    reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    before = {s: signal.signal(s, request.handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     pipe_before = signal.set_wakeup_fd(writing)
-    threading.Thread(target=request.listen, args=[reading], daemon=True).start()
+    threading.Thread(target=_listen, args=[reading, asked, signals], daemon=True).start()
     try:
-        yield request
+        yield stop
     except Stopped as stopped:
-        _fail(_how_to_resume(stopped), code=128 + (request.signal or signal.SIGINT))
+        _fail(_how_to_resume(stopped), code=128 + signals[0])
     except KeyboardInterrupt as interrupt:
         _fail("interrupted", code=128 + interrupt.args[0])
     finally:
@@ -155,6 +135,16 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             _ = signal.signal(number, handler)
         os.close(writing)
+
+
+def _listen(pipe: int, asked: threading.Event, signals: list[int]) -> None:
+    """Collect the signals in a thread: the main one is inside of compiled code most of the time."""
+    while numbers := os.read(pipe, 1):
+        signals += numbers
+        if len(signals) == 1 and asked.is_set():
+            print("stopping; Ctrl-C stops at once", file=sys.stderr, flush=True)
+        elif len(signals) > 1 and numbers[0] == signal.SIGINT:
+            os._exit(128 + signal.SIGINT)
 
 
 def _how_to_resume(stopped: Stopped) -> str:
@@ -185,19 +175,17 @@ def watch_epochs(epochs: int) -> Iterator[Show]:
     with watch_sweep(epochs, stderr=False) as move:
 
         def show(progress: Progress) -> None:
-            print(_as_row(progress.rows[-1]), flush=True)
+            info: EpochInfo = progress.rows[-1]
+            skipped = f"  {info.skipped_steps} steps skipped, as they were not finite"
+            print(
+                f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
+                f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}"
+                f"{skipped if info.skipped_steps else ''}",
+                flush=True,
+            )
             move(progress)
 
         yield show
-
-
-def _as_row(info: EpochInfo) -> str:
-    count = info.skipped_steps
-    skipped = f"  {count} steps skipped, as they were not finite" if count else ""
-    return (
-        f"{info.epoch:5}  {info.train_loss:10.4f}  {info.test_loss:9.4f}  "
-        f"{info.test_accuracy:13.4f}  {info.examples_per_second:10,.0f}{skipped}"
-    )
 
 
 @contextlib.contextmanager
