@@ -46,27 +46,21 @@ CHOICES: dict[str, Collection[str]] = {
     "on_nonfinite": ("stop", "skip"),
 }
 
-OWNERS = {  # the options that belong to one value of a different option
-    "hidden": ("model", "mlp"),
-    "activation": ("model", "mlp"),
-    "pieces": ("activation", "maxout"),
-    "target": ("model", "logistic"),
+OWNERS = {  # the options that belong to one value of a different option, and their defaults
+    "hidden": ("model", "mlp", (128,)),
+    "activation": ("model", "mlp", "relu"),
+    "pieces": ("activation", "maxout", 2),
+    "target": ("model", "logistic", 0),
 }
 
-MAY_CHANGE = (
-    "epochs", "device", "data_dir", "manual_dir", "quiet", "out", "resume", "keep", "on_nonfinite",
-)  # fmt: skip
-"""The options that may change when a run is resumed."""
+PATHS = ("data_dir", "manual_dir", "out", "resume")
+MAY_CHANGE = (*PATHS, "epochs", "device", "quiet", "keep", "on_nonfinite")  # when a run is resumed
 
 
-def _option(metavar: str, default: str | None = None) -> Any:
-    """Describe the value of an option, and in words a default that depends on other options."""
+def _option(values: str, default: str | None = None) -> Any:
+    """Describe its values, or name the list of `CHOICES`; say a default that depends on others."""
+    metavar = f"{{{','.join(CHOICES[values])}}}" if values in CHOICES else values
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=default and f"(default: {default})")
-
-
-def _choice(name: str, default: str | None = None) -> Any:
-    """Describe an option of `CHOICES`. `check` refuses a wrong name, and tells the nearest."""
-    return _option("{" + ",".join(CHOICES[name]) + "}", default)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,21 +70,21 @@ class TrainConfig:
     dataset: Annotated[str, _option("NAME|FILE")] = "digits"
     """digits (needs no network), mnist, fashion_mnist, kmnist, a different name of
     tensorflow-datasets, or a path to an .npz or .csv file."""
-    model: Annotated[str, _choice("model")] = "softmax"
+    model: Annotated[str, _option("model")] = "softmax"
     """logistic: one class against the rest; softmax: all classes; mlp: with hidden layers."""
     hidden: Annotated[tuple[int, ...] | None, _option("UNITS ...", "128")] = None
     """Hidden units of each layer of an mlp."""
-    activation: Annotated[str | None, _choice("activation", "relu")] = None
+    activation: Annotated[str | None, _option("activation", "relu")] = None
     """The activation of the hidden layers of an mlp."""
     pieces: Annotated[int | None, _option("COUNT", "2")] = None
     """Affine pieces of each hidden unit of an mlp with maxout."""
     target: Annotated[int | None, _option("CLASS", "0")] = None
     """The class that logistic recognises: an index from 0."""
-    loss: Annotated[str, _choice("loss")] = "cross_entropy"
+    loss: Annotated[str, _option("loss")] = "cross_entropy"
     """The loss to minimise: the cross entropy, or the squared error of the probabilities."""
-    optimizer: Annotated[str | None, _choice("optimizer", "momentum for mlp, else sgd")] = None
+    optimizer: Annotated[str | None, _option("optimizer", "momentum for mlp, else sgd")] = None
     """Gradient descent: plain, with momentum 0.9, or Adam."""
-    gradients: Annotated[str, _choice("gradients")] = "jax"
+    gradients: Annotated[str, _option("gradients")] = "jax"
     """How gradients are computed: by jax.grad, or by the chain rule by hand."""
     learning_rate: Annotated[float | None, _option("RATE", RATES)] = None
     """The step size."""
@@ -101,7 +95,7 @@ class TrainConfig:
     seed: int = 0
     """The seed of the first parameters and of the order of the examples. On a CPU, the same seed
     gives the same bits."""
-    device: Annotated[str, _choice("device")] = "auto"
+    device: Annotated[str, _option("device")] = "auto"
     """Where to compute. auto takes the accelerator where there is one."""
     data_dir: Annotated[
         Path | None, _option("FOLDER", "$TFDS_DATA_DIR or ~/tensorflow_datasets")
@@ -118,7 +112,7 @@ class TrainConfig:
     """Go on with the run that was stopped there, with its options. --epochs may ask for more."""
     keep: Annotated[int, _option("COUNT")] = 3
     """How many checkpoints to keep."""
-    on_nonfinite: Annotated[str, _choice("on_nonfinite")] = "stop"
+    on_nonfinite: Annotated[str, _option("on_nonfinite")] = "stop"
     """When a loss is not finite: stop and say which operation made it so, or skip such steps."""
     sweep: Annotated[tuple[str, ...] | None, _option("NAME=VALUES ...", "train one model")] = None
     """Train every combination of several settings at once, and keep the best on held-out
@@ -133,8 +127,15 @@ def check(config: TrainConfig) -> None:
     for name, names in CHOICES.items():
         if getattr(config, name) is not None:
             _ = one_of(name, getattr(config, name), names)
+    for name, (owner, value, _) in OWNERS.items():
+        got = getattr(config, owner)
+        if getattr(config, name) is not None and got != value:
+            came = "" if got is None else f"; got --{owner} {got}, which has no use for it"
+            raise UsageError(
+                f"{name}: expected only with --{owner} {value}{came}. "
+                f"Leave it out, or choose --{owner} {value}."
+            )
     _check_numbers(config)
-    _check_owners(config)
     if config.resume not in (None, config.out):
         raise UsageError(
             f"out: expected the folder of --resume, or nothing; got {config.out}. "
@@ -158,17 +159,6 @@ def _check_numbers(config: TrainConfig) -> None:
         raise UsageError(f"seed: expected a whole number from 0 to 2^32 - 1; got {config.seed}.")
 
 
-def _check_owners(config: TrainConfig) -> None:
-    for name, (owner, value) in OWNERS.items():
-        got = getattr(config, owner)
-        if getattr(config, name) is not None and got != value:
-            came = "" if got is None else f"; got --{owner} {got}, which has no use for it"
-            raise UsageError(
-                f"{name}: expected only with --{owner} {value}{came}. "
-                f"Leave it out, or choose --{owner} {value}."
-            )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FullConfig(TrainConfig):
     """A `TrainConfig` after `with_defaults`: every option that its model needs has a value."""
@@ -189,12 +179,10 @@ def with_defaults(config: TrainConfig, dataset: Dataset) -> FullConfig:
     """
     num_examples = len(dataset.train.targets)
     small, is_mlp = num_examples < SMALL, config.model == "mlp"
+    owned = {name: own for name, (at, value, own) in OWNERS.items() if getattr(config, at) == value}
     optimizer = config.optimizer or ("momentum" if is_mlp else "sgd")
     defaults = {
-        "hidden": (128,) if is_mlp else None,
-        "activation": "relu" if is_mlp else None,
-        "pieces": 2 if config.activation == "maxout" else None,
-        "target": 0 if config.model == "logistic" else None,
+        **owned,
         "optimizer": optimizer,
         "learning_rate": LEARNING_RATES[optimizer],
         "batch_size": min(num_examples, 32) if small else 128,
@@ -223,17 +211,13 @@ def as_options(config: TrainConfig) -> dict[str, Any]:
 def from_options(options: Mapping[str, Any]) -> TrainConfig:
     """Return the configuration that `as_options` wrote."""
     try:  # a damaged file may hold any name and any type
-        config = TrainConfig(**{name: _from_json(name, v) for name, v in options.items()})
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        paths = {k: Path(v) for k, v in options.items() if k in PATHS and v is not None}
+        config = TrainConfig(**{**values, **paths})
         check(config)
     except (TypeError, AttributeError, UsageError) as error:
         raise UsageError(f"expected the options of a run; got {error}") from error
     return config
-
-
-def _from_json(name: str, value: Any) -> Any:
-    if name in ("data_dir", "manual_dir", "out", "resume"):
-        return None if value is None else Path(value)
-    return tuple(value) if isinstance(value, list) else value
 
 
 def check_unchanged(stored: TrainConfig, config: TrainConfig) -> None:
