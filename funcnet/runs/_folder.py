@@ -1,19 +1,10 @@
 """The folder of a run: a lock, the files of the run, and the checkpoints that it goes on from.
 
-    config.json                   every option, defaults filled in
-    metrics.jsonl                 one line per whole epoch
-    checkpoints/STEP.safetensors  the newest few, to go on from
-    params.safetensors            the trained parameters, named by their path in the pytree
-    curves.png                    loss and accuracy over the epochs
-    summary.json                  how the run ended, and on what
-
-A sweep leaves the best model's parameters, and `sweep.json` in place of the metrics.
 A run is saved every ten seconds, and when it ends. A process that dies while it saves leaves the
 earlier checkpoints whole, and the next one goes on from the newest of them.
 """
 
 import contextlib
-import dataclasses
 import json
 import re
 import tempfile
@@ -21,7 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -38,19 +29,21 @@ from funcnet.training import Progress, checkpoint
 EVERY = 10.0
 """Seconds between two saves, at least. The last save, when a run ends, does not wait."""
 
-CHECKPOINTS = "checkpoints"
-
+CHECKPOINTS = "checkpoints"  # the folder of STEP.safetensors, the newest few
 FILES = (
-    "config.json", "metrics.jsonl", "params.safetensors", "curves.png", "summary.json", "sweep.json"
-)  # fmt: skip
-"""The files that a run may leave in its folder, beside its checkpoints."""
+    "config.json",  # every option, defaults filled in
+    "metrics.jsonl",  # one line per whole epoch
+    "params.safetensors",  # the trained parameters, or the best model's of a sweep
+    "curves.png",  # loss and accuracy over the epochs
+    "summary.json",  # how the run ended, and on what
+    "sweep.json",  # of a sweep, in place of the metrics
+)
 
 VERSIONS = {"jax": jax.__version__, "numpy": np.__version__}
 """The versions that decide the bits of a run."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Saved:
+class Saved(NamedTuple):
     """A whole checkpoint: its file, and all that it holds beside the arrays."""
 
     path: Path
@@ -114,7 +107,7 @@ def run_folder(config: FullConfig, dataset: Dataset, say: Say) -> Iterator["RunF
     """
     path = config.out
     if path is None:
-        yield RunFolder(config, say)
+        yield RunFolder(config)
         return
     with _locked(path):
         _remove_temporaries(path)
@@ -124,18 +117,16 @@ def run_folder(config: FullConfig, dataset: Dataset, say: Say) -> Iterator["RunF
             _make_room(path, saved)
             saved = None
         elif saved is not None:
-            _check_same(saved, config, checksum, say)
+            _check_same(saved.record, config, checksum, say)
         write_whole(path / "config.json", as_json(as_options(config), indent=2))
-        yield RunFolder(config, say, checksum, saved)
+        yield RunFolder(config, checksum, saved)
 
 
 class RunFolder:
     """The folder that a run holds, as `run_folder` makes it."""
 
-    def __init__(
-        self, config: FullConfig, say: Say, checksum: int = 0, saved: Saved | None = None
-    ) -> None:
-        self._config, self._say, self._checksum, self._saved = config, say, checksum, saved
+    def __init__(self, config: FullConfig, checksum: int = 0, saved: Saved | None = None) -> None:
+        self._config, self._checksum, self._saved = config, checksum, saved
         self._last_step, self._last_time = 0, time.perf_counter()
 
     def latest(self, begun: Progress, row: Any) -> Progress:
@@ -146,17 +137,19 @@ class RunFolder:
         """
         if self._saved is None:
             return begun
-        progress = _restore(self._saved, begun, row)
-        behind, epochs = progress.epoch, self._config.epochs
-        if behind > epochs:
-            raise UsageError(
-                f"epochs: expected at least the {behind} that are behind; got {epochs}."
-            )
-        if behind == epochs:
-            self._say(f"finished: all {behind} epochs are behind; --epochs asks for more")
-        else:
-            self._say(f"resumed: {behind} of {epochs} epochs are behind")
-        return progress
+        path, record = self._saved
+        count, shape = record["epochs"], (record["losses"], *begun.losses.shape[1:])
+        losses = np.zeros(shape, begun.losses.dtype)
+        like = jax.tree.map(lambda leaf: np.array([leaf] * count), row) if count else ()
+        state, losses, rows = checkpoint.restore(path, (begun.state, losses, like))
+        columns = [list(c) if c.ndim > 1 else c.tolist() for c in jax.tree.leaves(rows)]
+        return Progress(
+            state=state,
+            losses=losses,
+            rows=tuple(type(row)(*entries) for entries in zip(*columns, strict=True)),
+            seconds=record["seconds"],
+            step=record["step"],
+        )
 
     def save(self, progress: Progress, *, now: bool = False) -> None:
         """Add a checkpoint, if `EVERY` seconds have passed since the last; `now` does not wait."""
@@ -167,7 +160,6 @@ class RunFolder:
             "config": as_options(self._config),
             "versions": VERSIONS,
             "data": self._checksum,
-            "finished": progress.epoch >= self._config.epochs,
             "epochs": progress.epoch,
             "losses": len(progress.losses),
             "seconds": progress.seconds,
@@ -191,22 +183,6 @@ def add_checkpoint(
     earlier = [other for other in checkpoints(folder) if int(other.stem) < progress.step]
     for other in {*checkpoints(folder)} - {path, *earlier[: keep - 1]}:
         other.unlink(missing_ok=True)
-
-
-def _restore(saved: Saved, begun: Progress, row: Any) -> Progress:
-    record = saved.record
-    count = record["epochs"]
-    losses = np.zeros((record["losses"], *begun.losses.shape[1:]), begun.losses.dtype)
-    like = jax.tree.map(lambda leaf: np.array([leaf] * count), row) if count else ()
-    state, losses, rows = checkpoint.restore(saved.path, (begun.state, losses, like))
-    columns = [list(c) if c.ndim > 1 else c.tolist() for c in jax.tree.leaves(rows)]
-    return Progress(
-        state=state,
-        losses=losses,
-        rows=tuple(type(row)(*entries) for entries in zip(*columns, strict=True)),
-        seconds=record["seconds"],
-        step=record["step"],
-    )
 
 
 def fingerprint(dataset: Dataset) -> int:
@@ -246,7 +222,7 @@ def _remove_temporaries(folder: Path) -> None:
 
 def _make_room(folder: Path, saved: Saved | None) -> None:
     """Remove the files of a finished run; files that no run wrote stay."""
-    if saved is not None and not saved.record["finished"]:
+    if saved and saved.record["epochs"] < saved.record["config"]["epochs"]:
         raise UsageError(
             f"out: expected a folder without an unfinished run; got {folder}, which has one. "
             f"Go on with it by --resume {folder}, or choose another folder."
@@ -257,14 +233,21 @@ def _make_room(folder: Path, saved: Saved | None) -> None:
         (folder / CHECKPOINTS).rmdir()
 
 
-def _check_same(saved: Saved, config: FullConfig, checksum: int, say: Say) -> None:
+def _check_same(record: dict[str, Any], config: FullConfig, checksum: int, say: Say) -> None:
     """Refuse to go on with different options or data; say which versions differ."""
-    check_unchanged(from_options(saved.record["config"]), config)
-    if saved.record["data"] != checksum:
+    check_unchanged(from_options(record["config"]), config)
+    if record["data"] != checksum:
         raise UsageError(
             "resume: expected the data that the run began with; got different ones. "
             "Bring the old ones back, or begin a new run in another --out."
         )
+    behind, epochs = record["epochs"], config.epochs
+    if behind > epochs:
+        raise UsageError(f"epochs: expected at least the {behind} that are behind; got {epochs}.")
     for name, version in VERSIONS.items():
-        if (then := saved.record["versions"][name]) != version:
+        if (then := record["versions"][name]) != version:
             say(f"began with {name} {then}, goes on with {version}: its bits may differ")
+    if behind < epochs:
+        say(f"resumed: {behind} of {epochs} epochs are behind")
+    else:
+        say(f"finished: all {behind} epochs are behind; --epochs asks for more")
