@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from funcnet import models, training
-from funcnet.base import Examples, Model, num_params
+from funcnet.base import Model, num_params
 from funcnet.chain_rule import value_and_gradient
 from funcnet.data import Dataset, load
 from funcnet.devices import Device, describe_device, select_device
@@ -53,7 +53,10 @@ def prepare(config: TrainConfig, say: Say) -> Setup:
     device = select_device(config.device)
     say(f"device  {describe_device(device)}")
     if config.target is not None:
-        train, test = (_one_class(part, config.target) for part in (dataset.train, dataset.test))
+        train, test = (
+            part._replace(targets=np.asarray(part.targets == config.target, np.int32))
+            for part in (dataset.train, dataset.test)
+        )
         dataset = dataclasses.replace(dataset, train=train, test=test)
     model = build_model(config, sizes)
     loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
@@ -69,11 +72,6 @@ def build_model(config: TrainConfig, sizes: Sequence[int]) -> Model:
     if config.model == "softmax":
         return models.softmax_regression(sizes[0], sizes[-1])
     return models.mlp(sizes, activation=config.activation or "relu", pieces=config.pieces or 2)
-
-
-def _one_class(examples: Examples, target: int) -> Examples:
-    """Return the examples with one class as class 1 and all others as class 0."""
-    return examples._replace(targets=np.asarray(examples.targets == target, np.int32))
 
 
 def build_step(setup: Setup) -> training.TrainStep:

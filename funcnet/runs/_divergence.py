@@ -19,7 +19,7 @@ def check_finite(
     """Raise if the steps of a segment led to a number that is not finite; say where it began."""
     test_losses = [row.test_loss for row in after.rows[before.epoch :]]  # one if the epoch is whole
     losses = np.append(info.loss, test_losses)
-    if setup.config.on_nonfinite == "skip" or training.is_finite_step(losses, after.state):
+    if setup.config.on_nonfinite == "skip" or training.is_finite((losses, after.state)):
         return
     steps = len(info.loss)
     lines = list(_replay(setup, before, steps))
@@ -41,7 +41,7 @@ def _replay(setup: Setup, progress: training.Progress, steps: int) -> Iterator[s
         indices = order[start : start + config.batch_size]
         batch = training.shuffled(examples, indices)
         after, info = step(state, batch)
-        if not training.is_finite_step(info.loss, after):
+        if not training.is_finite((info.loss, after)):
             yield _headline(progress, index, float(info.loss), after)
             yield f"batch: the examples {', '.join(map(str, indices))}"
             yield "{} after it: {}".format(*_spoilt(after))

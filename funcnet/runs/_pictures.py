@@ -6,7 +6,7 @@ digit is then scaled and centred as `PREPARATIONS` say.
 
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -29,22 +29,15 @@ def read(path: PathLike) -> GreyImage:
     try:
         with warnings.catch_warnings(), Image.open(path) as picture:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return light_on_dark(_in_grey(ImageOps.exif_transpose(picture)))
+            upright = ImageOps.exif_transpose(picture)
+            if not upright.mode.startswith(("I", "F")):  # which have more bits than "RGBA"
+                white = Image.new("RGBA", upright.size, "white")  # where it is transparent
+                upright = Image.alpha_composite(white, upright.convert("RGBA")).convert("L")
+            return light_on_dark(np.asarray(upright, np.float32))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: expected an image; there is no such file.") from error
     except Exception as error:  # Pillow's errors have no common class
         raise UsageError(f"{path}: expected an image of a digit; {error}") from error
-
-
-def _in_grey(picture: Any) -> GreyImage:
-    """Return the intensities of a picture of Pillow; transparent parts are white."""
-    from PIL import Image
-
-    if picture.mode.startswith(("I", "F")):  # more than 8 bits, which "RGBA" would clip
-        return np.asarray(picture, np.float32)
-    picture = picture.convert("RGBA")
-    white = Image.new("RGBA", picture.size, "white")
-    return np.asarray(Image.alpha_composite(white, picture).convert("L"), np.float32)
 
 
 def light_on_dark(image: GreyImage) -> GreyImage:

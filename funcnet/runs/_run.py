@@ -101,15 +101,13 @@ def train(
 ) -> Progress:
     """Train the epochs that are left; `leave(the whole epochs)`, however the training ends."""
     epochs, whole = setup.config.epochs, progress
-
-    def stop_if_asked() -> None:
-        if progress.epoch < epochs and stop():
-            raise Stopped(progress, setup.config.out)
-
+    segments = train_epochs(task, progress, epochs=epochs)
     try:
         with watch(epochs) as show:
-            stop_if_asked()
-            for after, info in train_epochs(task, progress, epochs=epochs):
+            while progress.epoch < epochs:
+                if stop():
+                    raise Stopped(progress, setup.config.out)
+                after, info = next(segments)
                 if setup.config.sweep is None:  # else the other models go on
                     check_finite(setup, progress, after, info)
                 progress = after
@@ -117,7 +115,6 @@ def train(
                 if progress.is_between_epochs:
                     whole = progress
                     show(progress)
-                stop_if_asked()
     finally:
         folder.save(progress, now=True)
         leave(whole)
@@ -145,8 +142,6 @@ def _summary(setup: Setup, history: Sequence[EpochInfo], compile_seconds: float)
         "train_seconds": sum(info.seconds for info in history),
         "examples_per_second": examples / sum(info.seconds for info in steady),
         "device": describe_device(setup.device),
-        "dataset": setup.config.dataset,
-        "model": setup.config.model,
-        "seed": setup.config.seed,
+        **{name: getattr(setup.config, name) for name in ("dataset", "model", "seed")},
         "jax_version": jax.__version__,
     }
