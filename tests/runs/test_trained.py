@@ -20,7 +20,7 @@ from PIL import Image
 
 import funcnet as fn
 from funcnet.runs import TrainConfig, run
-from funcnet.runs._trained import load_config
+from funcnet.runs._artifacts import load_config
 
 PREDICT = str(pathlib.Path(__file__).parents[2] / "scripts" / "predict.py")
 PICTURES = int(os.environ.get("FUNCNET_PICTURES", "200"))

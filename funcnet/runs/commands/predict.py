@@ -9,8 +9,8 @@ import tyro
 from funcnet.activations import sigmoid, softmax
 from funcnet.base import UsageError
 from funcnet.runs import _pictures as pictures
+from funcnet.runs._artifacts import load_config, load_model
 from funcnet.runs._console import run_program
-from funcnet.runs._trained import load_config, load_model
 
 
 @dataclasses.dataclass(frozen=True)
