@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +26,7 @@ from funcnet.runs._build import Say
 from funcnet.runs.config import FullConfig, TrainConfig, as_options, check_unchanged, from_options
 from funcnet.training import Progress, checkpoint
 
-EVERY = 10.0
-"""Seconds between two saves, at least. The last save, when a run ends, does not wait."""
-
+EVERY = 10.0  # seconds between two saves, at least; the last, when a run ends, does not wait
 CHECKPOINTS = "checkpoints"  # the folder of STEP.safetensors, the newest few
 FILES = (
     "config.json",  # every option, defaults filled in
@@ -38,9 +36,7 @@ FILES = (
     "summary.json",  # how the run ended, and on what
     "sweep.json",  # of a sweep, in place of the metrics
 )
-
-VERSIONS = {"jax": jax.__version__, "numpy": np.__version__}
-"""The versions that decide the bits of a run."""
+VERSIONS = {"jax": jax.__version__, "numpy": np.__version__}  # which decide the bits of a run
 
 
 class Saved(NamedTuple):
@@ -115,11 +111,10 @@ def run_folder(config: FullConfig, dataset: Dataset, say: Say) -> Iterator["RunF
         checksum = fingerprint(dataset)
         if config.resume is None:
             _make_room(path, saved)
-            saved = None
-        elif saved is not None:
+        elif saved:
             _check_same(saved.record, config, checksum, say)
         write_whole(path / "config.json", as_json(as_options(config), indent=2))
-        yield RunFolder(config, checksum, saved)
+        yield RunFolder(config, checksum, saved if config.resume else None)
 
 
 class RunFolder:
@@ -132,24 +127,20 @@ class RunFolder:
     def latest(self, begun: Progress, row: Any) -> Progress:
         """Return the progress to go on from, bit for bit as it was saved; else `begun`.
 
-        The state of `begun` may be `jax.eval_shape`'s. `row` is an epoch's row, with arrays of
-        NumPy and numbers of the same kinds and shapes.
+        `row` has the form of an epoch's row: its numbers, and its arrays of NumPy.
         """
         if self._saved is None:
             return begun
         path, record = self._saved
         count, shape = record["epochs"], (record["losses"], *begun.losses.shape[1:])
-        losses = np.zeros(shape, begun.losses.dtype)
-        like = jax.tree.map(lambda leaf: np.array([leaf] * count), row) if count else ()
-        state, losses, rows = checkpoint.restore(path, (begun.state, losses, like))
-        columns = [list(c) if c.ndim > 1 else c.tolist() for c in jax.tree.leaves(rows)]
-        return Progress(
-            state=state,
-            losses=losses,
-            rows=tuple(type(row)(*entries) for entries in zip(*columns, strict=True)),
-            seconds=record["seconds"],
-            step=record["step"],
+        like = begun._replace(
+            losses=np.zeros_like(begun.losses, shape=shape),
+            rows=jax.tree.map(lambda leaf: np.array([leaf] * count), row) if count else (),
         )
+        progress: Progress = checkpoint.restore(path, like)
+        columns = [list(c) if c.ndim > 1 else c.tolist() for c in jax.tree.leaves(progress.rows)]
+        rows = (type(row)(*entries) for entries in zip(*columns, strict=True))
+        return progress._replace(rows=tuple(rows))
 
     def save(self, progress: Progress, *, now: bool = False) -> None:
         """Add a checkpoint, if `EVERY` seconds have passed since the last; `now` does not wait."""
@@ -162,8 +153,6 @@ class RunFolder:
             "data": self._checksum,
             "epochs": progress.epoch,
             "losses": len(progress.losses),
-            "seconds": progress.seconds,
-            "step": progress.step,
         }
         (path / CHECKPOINTS).mkdir(exist_ok=True)
         add_checkpoint(path, progress, record, keep=self._config.keep)
@@ -173,13 +162,11 @@ class RunFolder:
         self._last_step, self._last_time = progress.step, time.perf_counter()
 
 
-def add_checkpoint(
-    folder: Path, progress: Progress, record: Mapping[str, Any], *, keep: int
-) -> None:
+def add_checkpoint(folder: Path, progress: Progress, record: dict[str, Any], *, keep: int) -> None:
     """Save a progress; then remove all checkpoints but the newest `keep` up to its step."""
     rows = jax.tree.map(lambda *leaves: np.array(leaves), *progress.rows) if progress.rows else ()
     path = folder / CHECKPOINTS / f"{progress.step}.safetensors"
-    checkpoint.save(path, (progress.state, progress.losses, rows), record=record)
+    checkpoint.save(path, progress._replace(rows=rows), record=record)
     earlier = [other for other in checkpoints(folder) if int(other.stem) < progress.step]
     for other in {*checkpoints(folder)} - {path, *earlier[: keep - 1]}:
         other.unlink(missing_ok=True)
