@@ -108,7 +108,8 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     The training then stops, and the program ends with 128 + the number of the signal: 130 or 143.
     Before the training first asks, a signal ends the program at once. A second SIGINT always does.
     """
-    asked, signals = threading.Event(), list[int]()
+    asked = threading.Event()
+    signals: list[int] = []
 
     def stop() -> bool:
         asked.set()
@@ -116,7 +117,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
     def handle(number: int, frame: Any) -> None:
         del frame
-        if not asked.is_set():
+        if not asked.is_set():  # the training has not begun
             raise KeyboardInterrupt(number)
 
     reading, writing = os.pipe()
@@ -127,7 +128,9 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     try:
         yield stop
     except Stopped as stopped:
-        _fail(_how_to_resume(stopped), code=128 + signals[0])
+        resume = f". Go on with: {called_as()} --resume {shlex.quote(str(stopped.folder))}"
+        message = f"interrupted: {stopped}{resume if stopped.folder else ''}"
+        _fail(message, code=128 + (signals or [signal.SIGINT])[0])
     except KeyboardInterrupt as interrupt:
         _fail("interrupted", code=128 + interrupt.args[0])
     finally:
@@ -138,20 +141,13 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 
 def _listen(pipe: int, asked: threading.Event, signals: list[int]) -> None:
-    """Collect the signals in a thread: the main one is inside of compiled code most of the time."""
+    """Collect the signals in a thread: a handler waits until the main one leaves compiled code."""
     while numbers := os.read(pipe, 1):
         signals += numbers
         if len(signals) == 1 and asked.is_set():
             print("stopping; Ctrl-C stops at once", file=sys.stderr, flush=True)
         elif len(signals) > 1 and numbers[0] == signal.SIGINT:
             os._exit(128 + signal.SIGINT)
-
-
-def _how_to_resume(stopped: Stopped) -> str:
-    if stopped.folder is None:
-        return f"interrupted: {stopped}; nothing is saved, as there is no --out"
-    folder = shlex.quote(str(stopped.folder))
-    return f"interrupted: {stopped}, and saved. Go on with: {called_as()} --resume {folder}"
 
 
 def _fail(message: str, *, code: int) -> NoReturn:

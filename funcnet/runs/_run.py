@@ -18,24 +18,20 @@ from funcnet.runs._folder import RunFolder, run_folder
 from funcnet.runs.config import TrainConfig
 from funcnet.training import EpochInfo, Progress, Task, train_epochs
 
-Show: TypeAlias = Callable[[Progress], None]
-"""Takes the progress after each whole epoch."""
-
+Show: TypeAlias = Callable[[Progress], None]  # takes the progress after each whole epoch
 Watch: TypeAlias = Callable[[int], contextlib.AbstractContextManager[Show]]
 """`with watch(number of epochs) as show: ...`, which shows the epochs to a person."""
+Stop: TypeAlias = Callable[[], bool]  # returns whether to stop
 
-Stop: TypeAlias = Callable[[], bool]
-"""Returns whether to stop."""
-
-ROW = EpochInfo(*(number() for number in get_type_hints(EpochInfo).values()))
-"""The form of an epoch's row: zeros."""
+ROW = EpochInfo(*(zero() for zero in get_type_hints(EpochInfo).values()))  # the form of a row
 
 
 class Stopped(Exception):
     """The training was asked to stop: at `progress`, which `folder` holds, if there is one."""
 
     def __init__(self, progress: Progress, folder: Path | None = None) -> None:
-        super().__init__(f"stopped in epoch {progress.epoch + 1}")
+        saved = ", and saved" if folder else "; nothing is saved, as there is no --out"
+        super().__init__(f"stopped in epoch {progress.epoch + 1}{saved}")
         self.progress, self.folder = progress, folder
 
 
