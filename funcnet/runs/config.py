@@ -127,6 +127,7 @@ def check(config: TrainConfig) -> None:
     for name, names in CHOICES.items():
         if getattr(config, name) is not None:
             _ = one_of(name, getattr(config, name), names)
+    _check_numbers(config)
     for name, (owner, value, _) in OWNERS.items():
         got = getattr(config, owner)
         if getattr(config, name) is not None and got != value:
@@ -135,7 +136,6 @@ def check(config: TrainConfig) -> None:
                 f"{name}: expected only with --{owner} {value}{came}. "
                 f"Leave it out, or choose --{owner} {value}."
             )
-    _check_numbers(config)
     if config.resume not in (None, config.out):
         raise UsageError(
             f"out: expected the folder of --resume, or nothing; got {config.out}. "
