@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import jax
@@ -20,8 +20,7 @@ from funcnet.runs import config as options
 from funcnet.runs._process import suit_threads, use_every_core
 from funcnet.runs.config import CONSTRUCTORS, MODEL_LOSSES, OPTIMIZERS, FullConfig, TrainConfig
 
-Say: TypeAlias = Callable[[str], None]
-"""Takes a line for the person who runs the program."""
+Say: TypeAlias = Callable[[str], None]  # takes a line for the person who runs the program
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,11 +57,11 @@ def prepare(config: TrainConfig, say: Say) -> Setup:
             for part in (dataset.train, dataset.test)
         )
         dataset = dataclasses.replace(dataset, train=train, test=test)
-    model = build_model(config, sizes)
-    loss = LOSSES[MODEL_LOSSES[config.model][config.loss]]
-    say(f"data    {_describe_data(config, dataset)}")
-    say(f"model   {_describe_model(config, model)}")
-    return Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
+    model, loss = build_model(config, sizes), LOSSES[MODEL_LOSSES[config.model][config.loss]]
+    setup = Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
+    for line in _describe(setup):
+        say(line)
+    return setup
 
 
 def build_model(config: TrainConfig, sizes: Sequence[int]) -> Model:
@@ -98,12 +97,9 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
     sizes = {"batch_size": config.batch_size, "num_examples": len(train.targets)}
     segment = training.segment_size(num_params=num_params(params), **sizes)
     clock = time.perf_counter()
+    train_epoch = training.make_train_epoch(build_step(setup))
     steps = training.compile_segments(
-        training.make_train_epoch(build_step(setup)),
-        begun.state,
-        train,
-        batch_size=config.batch_size,
-        segment=segment,
+        train_epoch, begun.state, train, batch_size=config.batch_size, segment=segment
     )
     test = jax.device_put(setup.dataset.test)
     evaluation = training.evaluate.lower(setup.model.apply, setup.loss, params, test).compile()
@@ -123,22 +119,21 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
     return task, begun, compile_seconds
 
 
-def _describe_data(config: FullConfig, dataset: Dataset) -> str:
+def _describe(setup: Setup) -> Iterator[str]:
+    """Yield a line about the data, and one about the model and how it is trained."""
+    config, dataset = setup.config, setup.dataset
     shape = " x ".join(map(str, dataset.image_shape or dataset.train.inputs.shape[1:]))
     classes = f"{dataset.num_classes} classes"
     if config.target is not None:
         classes = f"class {dataset.class_names[config.target]} against the rest"
-    return (
-        f"{config.dataset}: {len(dataset.train.targets):,} training and "
+    yield (
+        f"data    {config.dataset}: {len(dataset.train.targets):,} training and "
         f"{len(dataset.test.targets):,} test examples of {shape}, {classes}"
     )
-
-
-def _describe_model(config: FullConfig, model: Model) -> str:
-    count = num_params(jax.eval_shape(model.init, jax.random.key(0)))
     network = filter(None, (config.model, *(config.hidden or ()), config.activation))
+    count = num_params(jax.eval_shape(setup.model.init, jax.random.key(0)))
     rate = "" if config.sweep is not None else f" learning rate {config.learning_rate:g},"
-    return (
-        f"{' '.join(map(str, network))}, {count:,} parameters; {config.loss}, "
+    yield (
+        f"model   {' '.join(map(str, network))}, {count:,} parameters; {config.loss}, "
         f"{config.optimizer},{rate} batch {config.batch_size}"
     )

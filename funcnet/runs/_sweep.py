@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from funcnet._files import write_whole
 from funcnet.base import Size, UsageError, one_of
@@ -20,15 +20,14 @@ from funcnet.data import split
 from funcnet.runs._artifacts import as_json, as_sweep_curves, write_results
 from funcnet.runs._build import Say, Setup, prepare
 from funcnet.runs._divergence import DivergenceError
-from funcnet.runs._folder import RunFolder, run_folder
+from funcnet.runs._folder import run_folder
 from funcnet.runs._run import Stop, Watch, train, unseen
 from funcnet.runs.config import OPTIMIZERS, TrainConfig
-from funcnet.training import evaluate, is_finite, sweep
+from funcnet.training import Progress, Task, evaluate, is_finite, sweep
 
 VALIDATION_SHARE = 0.1  # of each class of the training examples, which is held out
 MOST_SEEDS = 100_000  # in one range; the list of a longer one could fill the memory
-SHOWN = ("learning_rate", "l2", "scale")
-"""The settings of a row of the table; the models of the row differ in the seed."""
+SHOWN = ("learning_rate", "l2", "scale")  # in a row of the table, whose models differ in the seed
 
 
 def parse_sweep(specifications: Sequence[str]) -> dict[str, list[Any]]:
@@ -89,8 +88,11 @@ def tune(
     setup = prepare(config, say)
     alone = {"learning_rates": [setup.config.learning_rate], "seeds": [setup.config.seed]}
     with run_folder(setup.config, setup.dataset, say) as folder, jax.default_device(setup.device):
-        settings = sweep.combinations(**{**alone, **lists})
-        result = _train(setup, settings, folder, watch, stop)
+        task, begun = _build(setup, sweep.combinations(**{**alone, **lists}))
+        zeros = np.zeros(begun.losses.shape[1:], np.float32)
+        row = sweep.SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
+        progress = train(setup, task, folder.latest(begun, row), folder, watch, stop)
+        result = sweep.as_result(progress)
         finite = is_finite_model(result)
         for line in as_table(result, finite):
             say(line)
@@ -114,13 +116,11 @@ def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
         )
 
 
-def _train(
-    setup: Setup, settings: sweep.Settings, folder: RunFolder, watch: Watch, stop: Stop
-) -> sweep.SweepResult:
-    """Train one model per setting."""
+def _build(setup: Setup, settings: sweep.Settings) -> tuple[Task, Progress]:
+    """Return the compiled training of one model per setting, and its first progress."""
     options = setup.config
     seen, validation = split(setup.dataset.train, share=VALIDATION_SHARE, name=options.dataset)
-    task, begun = sweep.make_task(
+    return sweep.make_task(
         setup.model,
         setup.loss,
         seen,
@@ -130,9 +130,6 @@ def _train(
         batch_size=min(options.batch_size, len(seen.targets)),
         order_seed=options.seed,
     )
-    zeros = np.zeros(len(settings.seed), np.float32)
-    progress = folder.latest(begun, sweep.SweepRow(*[zeros] * len(sweep.SweepRow._fields)))
-    return sweep.as_result(train(setup, task, progress, folder, watch, stop))
 
 
 def is_finite_model(result: sweep.SweepResult) -> Bool[np.ndarray, "models"]:
@@ -152,18 +149,12 @@ def as_table(result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]) -> I
     yield f"learning rate          l2       scale  validation accuracy{note}"
     for models in groups:
         rate, l2, scale = (columns[name][models[0]] for name in SHOWN)
-        outcome = _outcome(accuracy[models[finite[models]]], num_seeds)
+        kept, outcome = accuracy[models[finite[models]]], "diverged"
+        if len(kept):
+            spread = f" ± {kept.std():.4f}" if num_seeds > 1 else ""
+            diverged = f", {num_seeds - len(kept)} of {num_seeds} diverged"
+            outcome = f"{kept.mean():.4f}{spread}{diverged if len(kept) < num_seeds else ''}"
         yield f"{rate:13g}  {l2:10g}  {scale:10g}  {outcome}"
-
-
-def _outcome(accuracies: Float[np.ndarray, "finite"], num_seeds: int) -> str:
-    """Return the end of a row, from the accuracies of the models that did not diverge."""
-    diverged = num_seeds - len(accuracies)
-    if diverged == num_seeds:
-        return "diverged"
-    spread = f" ± {accuracies.std():.4f}" if num_seeds > 1 else ""
-    note = f", {diverged} of {num_seeds} diverged" if diverged else ""
-    return f"{accuracies.mean():.4f}{spread}{note}"
 
 
 def _keep(
