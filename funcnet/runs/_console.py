@@ -108,8 +108,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     The training then stops, and the program ends with 128 + the number of the signal: 130 or 143.
     Before the training first asks, a signal ends the program at once. A second SIGINT always does.
     """
-    asked = threading.Event()
-    signals: list[int] = []
+    asked, signals = threading.Event(), bytearray()  # one byte per signal
 
     def stop() -> bool:
         asked.set()
@@ -140,7 +139,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         os.close(writing)
 
 
-def _listen(pipe: int, asked: threading.Event, signals: list[int]) -> None:
+def _listen(pipe: int, asked: threading.Event, signals: bytearray) -> None:
     """Collect the signals in a thread: a handler waits until the main one leaves compiled code."""
     while numbers := os.read(pipe, 1):
         signals += numbers
