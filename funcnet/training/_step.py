@@ -20,9 +20,6 @@ Apply = Callable[[Params, ArrayLike], Array]
 Loss = Callable[[ArrayLike, ArrayLike], Array]
 """`loss(logits, targets) -> losses`, one value per example."""
 
-ValueAndGradient = Callable[[Params, ArrayLike, ArrayLike], tuple[Array, Params]]
-"""`(params, inputs, targets) -> (mean loss, its gradient)`, as `jax.value_and_grad` makes it."""
-
 
 class TrainState(NamedTuple):
     """The state that one step hands to the next; `step` counts the steps."""
@@ -92,9 +89,12 @@ def make_train_step(apply: Apply, loss: Loss, optimizer: optax.GradientTransform
 
 
 def make_gradient_step(
-    value_and_gradient: ValueAndGradient, optimizer: optax.GradientTransformation
+    value_and_gradient: Callable[[Params, ArrayLike, ArrayLike], tuple[Array, Params]],
+    optimizer: optax.GradientTransformation,
 ) -> TrainStep:
     """Return the step of `make_train_step` for a given gradient, such as one derived by hand.
+
+    `value_and_gradient(params, inputs, targets)` returns the mean loss and its gradient.
 
     >>> def value_and_gradient(w, x, y):
     ...     return jnp.square(w * x - y).mean(), (2 * (w * x - y) * x).mean()
@@ -122,9 +122,10 @@ def make_gradient_step(
 
 
 def skip_nonfinite(step: TrainStep) -> TrainStep:
-    """Return a step that changes nothing if its result is not finite, by `is_finite_step`.
+    """Return a step that changes nothing if its loss or the state after it is not finite.
 
-    A skipped step is counted in `state.step`, and its loss is NaN.
+    The state includes the optimiser's: after an overflow in Adam's mean square the parameters stay
+    finite, but every update is 0. A skipped step is counted in `state.step`, and its loss is NaN.
 
     >>> from funcnet.losses import squared_error
     >>> sgd = optax.sgd(1.0)
@@ -138,7 +139,7 @@ def skip_nonfinite(step: TrainStep) -> TrainStep:
     @jax.jit
     def guarded(state: TrainState, batch: Examples) -> tuple[TrainState, StepInfo]:
         after, info = step(state, batch)
-        good = is_finite_step(info.loss, after)
+        good = is_finite((info.loss, after))
         kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
         return kept._replace(step=after.step), StepInfo(loss=jnp.where(good, info.loss, jnp.nan))
 
@@ -153,15 +154,3 @@ def is_finite(tree: Any) -> Bool[Array, ""]:
     Array(False, dtype=bool)
     """
     return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
-
-
-def is_finite_step(loss: Any, after: TrainState) -> Bool[Array, ""]:
-    """Return whether the losses of steps and the state after them are finite, the optimiser's too.
-
-    After an overflow in Adam's mean square the parameters stay finite, but every update is 0.
-
-    >>> after = TrainState(params=jnp.array(1.0), opt_state=jnp.array(jnp.inf), step=jnp.array(1))
-    >>> is_finite_step(jnp.array(0.5), after)
-    Array(False, dtype=bool)
-    """
-    return is_finite((loss, after))
