@@ -93,19 +93,21 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
     """Return the compiled training, its progress before the first step, and the seconds it took."""
     config, train = setup.config, setup.dataset.train
     params = jax.jit(setup.model.init)(jax.random.key(config.seed))
-    begun = training.begin(training.init_state(params, _optimizer(config)))
-    sizes = {"batch_size": config.batch_size, "num_examples": len(train.targets)}
-    segment = training.segment_size(num_params=num_params(params), **sizes)
+    begun = training.Progress(state=training.init_state(params, _optimizer(config)))
     clock = time.perf_counter()
     train_epoch = training.make_train_epoch(build_step(setup))
     steps = training.compile_segments(
-        train_epoch, begun.state, train, batch_size=config.batch_size, segment=segment
+        train_epoch,
+        begun.state,
+        train,
+        batch_size=config.batch_size,
+        num_params=num_params(params),
     )
     test = jax.device_put(setup.dataset.test)
     evaluation = training.evaluate.lower(setup.model.apply, setup.loss, params, test).compile()
 
     def observe(progress: training.Progress) -> training.EpochInfo:
-        return training.epoch_info(progress, evaluation(progress.state.params, test), **sizes)
+        return training.epoch_info(task, progress, evaluation(progress.state.params, test))
 
     compile_seconds = time.perf_counter() - clock
     task = training.Task(
@@ -114,7 +116,7 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
         examples=train if setup.device.platform == "cpu" else jax.device_put(train),
         batch_size=config.batch_size,
         seed=config.seed,
-        segment=segment,
+        segment=max(steps),
     )
     return task, begun, compile_seconds
 

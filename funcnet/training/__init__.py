@@ -18,7 +18,6 @@ Begin with `_step`.
 from funcnet.training import _checkpoint as checkpoint
 from funcnet.training import _sweep as sweep
 from funcnet.training._epoch import (
-    TrainEpoch,
     check_examples,
     compile_segments,
     epoch_order,
@@ -26,8 +25,8 @@ from funcnet.training._epoch import (
     segment_size,
     shuffled,
 )
-from funcnet.training._evaluation import Evaluation, evaluate, is_correct
-from funcnet.training._fit import EpochInfo, Progress, Task, begin, epoch_info, train_epochs
+from funcnet.training._evaluation import Evaluation, evaluate
+from funcnet.training._fit import EpochInfo, Progress, Task, epoch_info, train_epochs
 from funcnet.training._step import (
     Apply,
     Loss,
@@ -52,10 +51,8 @@ __all__ = [
     "State",
     "StepInfo",
     "Task",
-    "TrainEpoch",
     "TrainState",
     "TrainStep",
-    "begin",
     "check_examples",
     "checkpoint",
     "compile_segments",
@@ -63,7 +60,6 @@ __all__ = [
     "epoch_order",
     "evaluate",
     "init_state",
-    "is_correct",
     "is_finite",
     "make_gradient_step",
     "make_train_epoch",

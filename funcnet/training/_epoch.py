@@ -3,8 +3,9 @@
 A long epoch is cut into segments, between which a run can be saved and stopped.
 """
 
+import functools
 import math
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,20 +16,17 @@ from jaxtyping import Array, Int
 from funcnet.base import Examples, UsageError
 from funcnet.training._step import State, StepInfo, TrainStep
 
-TrainEpoch: TypeAlias = jax.stages.Wrapped
-"""`train_epoch(state, examples, *, batch_size) -> (state, info)`."""
-
 LONGEST = 50_000_000_000  # products of a parameter and an example per segment: 1 or 2 s of a CPU
 STEP_COST = 100_000  # products that take as long as the rest of a step
 ALIGNMENT = 64  # bytes; JAX takes an array of NumPy that begins at a multiple without copying it
 
 
-def make_train_epoch(step: TrainStep) -> TrainEpoch:
-    """Return an epoch as one compiled program, over examples in the order in which they lie.
+def make_train_epoch(step: TrainStep) -> jax.stages.Wrapped:
+    """Return `train_epoch(state, examples, *, batch_size) -> (state, info)`, one compiled program.
 
-    One step learns from the first `batch_size` examples, one from the next, and so on. If
-    `batch_size` does not divide the number of examples, the last step takes those that are left,
-    within the same program. `info.loss` holds each step's loss.
+    One step learns from the first `batch_size` examples, one from the next, and so on, in the order
+    in which they lie. If `batch_size` does not divide the number of examples, the last step takes
+    those that are left, within the same program. `info.loss` holds each step's loss.
 
     >>> import optax
     >>> from funcnet.losses import squared_error
@@ -49,16 +47,15 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
 
     def train_epoch(state: State, examples: Examples, *, batch_size: int) -> tuple[State, StepInfo]:
         def step_on(state: State, start: Array) -> tuple[State, StepInfo]:
-            return step(state, jax.tree.map(lambda a: slice_of(a, start, batch_size), on_device))
+            return step(state, jax.tree.map(lambda a: slice_of(a, start, batch_size), examples))
 
         check_examples(examples, batch_size)
-        on_device = jax.tree.map(jnp.asarray, examples)
         batch_size = min(batch_size, len(examples.targets))
         num_full, rest = divmod(len(examples.targets), batch_size)
         state, info = jax.lax.scan(step_on, state, batch_size * jnp.arange(num_full))
         if not rest:
             return state, info
-        state, last = step(state, jax.tree.map(lambda a: a[-rest:], on_device))
+        state, last = step(state, jax.tree.map(lambda a: a[-rest:], examples))
         return state, StepInfo(loss=jnp.concatenate([info.loss, last.loss[None]]))
 
     slice_of = jax.lax.dynamic_slice_in_dim
@@ -66,26 +63,24 @@ def make_train_epoch(step: TrainStep) -> TrainEpoch:
 
 
 def compile_segments(
-    train_epoch: TrainEpoch,
+    train_epoch: jax.stages.Wrapped,
     state: State,
     examples: Examples,
     *,
     batch_size: int,
-    segment: int,
+    num_params: int,
     place: Any = None,
 ) -> dict[int, jax.stages.Compiled]:
     """Return `train_epoch` compiled for each number of examples that a segment of an epoch has.
 
-    A segment has `segment` examples, and the last one those that are left; `place` is its device or
-    sharding, as in `Task`. `state`, and the `examples` of the epoch, may be shapes and dtypes.
+    A segment has `segment_size` examples, and the last one those that are left; `place` is its
+    device or sharding, as in `Task`. `state`, and the `examples` of the epoch, may be shapes.
     """
     count = len(examples.targets)
-    return {
-        size: train_epoch.lower(
-            state, with_length(examples, size, place), batch_size=batch_size
-        ).compile()
-        for size in {min(segment, count), count % segment} - {0}
-    }
+    segment = segment_size(num_examples=count, batch_size=batch_size, num_params=num_params)
+    sizes = {min(segment, count), count % segment} - {0}
+    lower = functools.partial(train_epoch.lower, state, batch_size=batch_size)
+    return {n: lower(with_length(examples, n, place)).compile() for n in sizes}
 
 
 def with_length(arrays: Any, length: int, place: Any) -> Any:
@@ -149,11 +144,10 @@ def shuffled(examples: Examples, order: Int[ArrayLike, "order"]) -> Examples:
 
 def _take(array: np.ndarray, rows: Int[np.ndarray, "rows"]) -> np.ndarray:
     """Return `array[rows]`, aligned."""
-    shape = (len(rows), *array.shape[1:])
-    num_bytes = math.prod(shape) * array.itemsize
+    num_bytes = len(rows) * array[0].nbytes
     memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
-    taken = memory[start : start + num_bytes].view(array.dtype).reshape(shape)
+    taken = memory[start : start + num_bytes].view(array.dtype).reshape(len(rows), *array.shape[1:])
     return np.take(array, rows, axis=0, out=taken, mode="wrap")  # "raise" would copy twice
 
 

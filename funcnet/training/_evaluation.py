@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from funcnet.base import Examples, Params
 from funcnet.training._epoch import check_examples
@@ -37,6 +36,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a classifier on every example, the ragged end included.
 
+    It predicts the class of the largest logit. A single logit is that of logistic regression, the
+    log odds of class 1.
+
     Args:
       apply: `apply(params, inputs) -> logits`, called on one example, without a batch axis.
       loss: `loss(logits, label) -> loss`, called on one example. JAX compiles anew for each new
@@ -54,25 +56,10 @@ def evaluate(
     check_examples(examples, batch_size)
 
     def evaluate_one(example: Examples) -> tuple[Array, Array]:
-        logits = apply(params, example.inputs)
-        return loss(logits, example.targets), is_correct(logits, example.targets)
+        logits, label = apply(params, example.inputs), example.targets
+        predicted = logits.argmax() if logits.ndim else logits > 0
+        return loss(logits, label), predicted.astype(label.dtype) == label
 
     losses, correct = jax.lax.map(evaluate_one, examples, batch_size=batch_size)
     count = jnp.array(len(correct))
     return Evaluation(loss_sum=losses.sum(), correct=correct.sum(), examples=count)
-
-
-def is_correct(
-    logits: Float[ArrayLike, "*batch_or_classes"], labels: Int[ArrayLike, "*batch"]
-) -> Bool[Array, "*batch"]:
-    """Return, for each example, whether the logits favour its class.
-
-    Logits of the labels' shape are those of logistic regression, the log odds of class 1. Logits
-    with one more axis have the classes along it, and the largest logit is the prediction.
-
-    >>> is_correct(jnp.array([[0.1, 3.0], [2.0, 0.0]]), jnp.array([1, 1]))
-    Array([ True, False], dtype=bool)
-    """
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    predicted = z > 0 if z.ndim == y.ndim else jnp.argmax(z, axis=-1)
-    return predicted.astype(y.dtype) == y

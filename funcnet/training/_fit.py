@@ -1,6 +1,6 @@
 """A training on the host: one compiled segment after another, and a look at each whole epoch.
 
-    for progress, info in train_epochs(task, begin(state), epochs=10):
+    for progress, info in train_epochs(task, Progress(state=state), epochs=10):
         ...  # look, save, stop
 
 The rest of a training depends on its `Progress` alone: on a CPU it goes on from one to the same
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from funcnet.base import Examples
 from funcnet.training._epoch import epoch_order, shuffled
@@ -57,7 +58,7 @@ class Progress(NamedTuple):
     """
 
     state: State
-    losses: np.ndarray
+    losses: np.ndarray = np.zeros([0], np.float32)
     rows: tuple[Any, ...] = ()
     seconds: float = 0.0
     step: int = 0
@@ -100,14 +101,10 @@ class Task:
         """Examples per epoch."""
         return len(self.examples.targets)
 
-
-def begin(state: State, *models: int) -> Progress:
-    """Return the progress before the first step; in a sweep, of this number of models.
-
-    >>> begin(state=()).epoch
-    0
-    """
-    return Progress(state=state, losses=np.zeros([0, *models], np.float32))
+    @property
+    def batch_sizes(self) -> Int[np.ndarray, "steps"]:
+        """How many examples each step of an epoch learns from."""
+        return np.diff([*range(0, self.num_examples, self.batch_size), self.num_examples])
 
 
 def train_epochs(
@@ -117,7 +114,7 @@ def train_epochs(
 
     Args:
       task: the training.
-      progress: where to begin: `begin(state)`, or where an earlier training stopped.
+      progress: where to begin: `Progress(state=state)`, or where an earlier training stopped.
       epochs: how many epochs are whole at the end, those before `progress` included.
 
     >>> import jax.numpy as jnp
@@ -127,15 +124,14 @@ def train_epochs(
     ...     train=train, observe=lambda progress: progress.losses.item(), batch_size=2, segment=2,
     ...     examples=Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2)), seed=0,
     ... )
-    >>> for progress, info in train_epochs(task, begin(jnp.array(4.0)), epochs=2):
+    >>> for progress, info in train_epochs(task, Progress(state=jnp.array(4.0)), epochs=2):
     ...     print(progress.epoch, progress.rows)
     1 (4.0,)
     2 (4.0, 2.0)
     """
     segments = _segments(task, progress, epochs)
     upcoming = next(segments, None)
-    while upcoming is not None:
-        examples, is_last = upcoming
+    while (examples := upcoming) is not None:
         clock = time.perf_counter()
         state, info = task.train(progress.state, examples)
         upcoming = next(segments, None)  # while the device works
@@ -146,30 +142,26 @@ def train_epochs(
             seconds=progress.seconds + time.perf_counter() - clock,
             step=progress.step + len(losses),
         )
-        if is_last:
+        if len(progress.losses) == len(task.batch_sizes):
             rows = (*progress.rows, task.observe(progress))
             progress = progress._replace(losses=progress.losses[:0], rows=rows, seconds=0.0)
         yield progress, info
 
 
-def _segments(task: Task, progress: Progress, epochs: int) -> Iterator[tuple[Examples, bool]]:
-    """Yield each segment that is left, and if it ends its epoch."""
+def _segments(task: Task, progress: Progress, epochs: int) -> Iterator[Examples]:
+    """Yield the examples of each segment that is left."""
     first = len(progress.losses) * task.batch_size
     for epoch in range(progress.epoch, epochs):
         order = epoch_order(seed=task.seed, epoch=epoch, num_examples=task.num_examples)
         for start in range(first, task.num_examples, task.segment):
-            end = start + task.segment
-            examples = shuffled(task.examples, order[start:end])
-            yield jax.device_put(examples, task.place), end >= task.num_examples
+            examples = shuffled(task.examples, order[start : start + task.segment])
+            yield jax.device_put(examples, task.place)
         first = 0
 
 
-def epoch_info(
-    progress: Progress, test: Evaluation, *, num_examples: int, batch_size: int
-) -> EpochInfo:
+def epoch_info(task: Task, progress: Progress, test: Evaluation) -> EpochInfo:
     """Return the row of an epoch; skipped steps, whose loss is NaN, are not part of the mean."""
-    sizes = np.diff([*range(0, num_examples, batch_size), num_examples])
-    taken = ~np.isnan(progress.losses)
+    taken, sizes = ~np.isnan(progress.losses), task.batch_sizes
     mean = np.average(progress.losses[taken], weights=sizes[taken]) if taken.any() else math.nan
     return EpochInfo(
         epoch=progress.epoch + 1,
@@ -179,6 +171,6 @@ def epoch_info(
         test_correct=int(test.correct),
         test_examples=int(test.examples),
         seconds=progress.seconds,
-        examples_per_second=num_examples / progress.seconds,
+        examples_per_second=task.num_examples / progress.seconds,
         skipped_steps=int((~taken).sum()),
     )

@@ -32,15 +32,9 @@ from jaxtyping import Array, Float, UInt32
 
 from funcnet.base import Examples, Model, Params, UsageError, num_params
 from funcnet.devices import across_devices, free_memory
-from funcnet.training._epoch import (
-    check_examples,
-    compile_segments,
-    make_train_epoch,
-    segment_size,
-    with_length,
-)
+from funcnet.training._epoch import check_examples, compile_segments, make_train_epoch, with_length
 from funcnet.training._evaluation import Evaluation, evaluate
-from funcnet.training._fit import Progress, Task, begin, train_epochs
+from funcnet.training._fit import Progress, Task, train_epochs
 from funcnet.training._step import (
     Loss,
     StepInfo,
@@ -304,7 +298,7 @@ def make_task(
     """
     _check_arguments(data, validation, settings, optimizer, batch_size)
     divided, whole = across_devices("models")
-    if any(device.platform != "cpu" for device in divided.device_set):
+    if next(iter(divided.device_set)).platform != "cpu":
         data = jax.device_put(data, whole)
     validation, count = jax.device_put(validation, whole), len(settings.seed)
     first: SweepState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
@@ -313,24 +307,23 @@ def make_task(
     evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
 
     def compile_models(num_models: int) -> Programs:
-        segment = segment_size(
-            num_examples=len(data.targets),
-            batch_size=batch_size,
-            num_params=num_models * num_params(first.models.params) // count,
-        )
         state = with_length(first, num_models + -num_models % divided.num_devices, divided)
+        size = num_models * num_params(first.models.params) // count
         steps = compile_segments(
-            train_epoch, state, data, batch_size=batch_size, segment=segment, place=whole
+            train_epoch, state, data, batch_size=batch_size, num_params=size, place=whole
         )
         return steps, evaluate_each.lower(state.models.params, validation).compile()
 
+    def divide(models: Any) -> Any:
+        return jax.device_put(_resized(models, count + -count % divided.num_devices), divided)
+
     def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
-        state, info = steps[len(examples.targets)](_divide(state, divided), examples)
-        return _first(state, count), StepInfo(loss=info.loss[:, :count])
+        state, info = steps[len(examples.targets)](divide(state), examples)
+        return _resized(state, count), StepInfo(loss=info.loss[:, :count])
 
     def observe(progress: Progress) -> SweepRow:
-        params = _divide(progress.state.models.params, divided)
-        return _as_row(progress.losses, _first(evaluation(params, validation), count), task)
+        evaluations = evaluation(divide(progress.state.models.params), validation)
+        return _as_row(task, progress, _resized(evaluations, count))
 
     steps, evaluation = _compile_what_fits(compile_models, count, data, divided)
     task = Task(
@@ -342,14 +335,14 @@ def make_task(
         segment=max(steps),
         place=whole,
     )
-    return task, begin(init_sweep(model, settings, optimizer), count)
+    losses = np.zeros([0, count], np.float32)
+    return task, Progress(state=init_sweep(model, settings, optimizer), losses=losses)
 
 
-def _as_row(losses: np.ndarray, evaluation: Evaluation, task: Task) -> SweepRow:
-    """Return the row of an epoch, from each step's losses and the evaluation of each model."""
-    sizes = np.diff([*range(0, task.num_examples, task.batch_size), task.num_examples])
+def _as_row(task: Task, progress: Progress, evaluation: Evaluation) -> SweepRow:
+    mean_losses = np.average(progress.losses, axis=0, weights=task.batch_sizes)
     row = SweepRow(
-        train_loss=jnp.average(losses, axis=0, weights=jnp.array(sizes, losses.dtype)),
+        train_loss=mean_losses.astype(np.float32),
         validation_loss=evaluation.loss_sum / evaluation.examples,
         validation_accuracy=evaluation.correct / evaluation.examples,
     )
@@ -408,14 +401,7 @@ def _compile_what_fits(
     )
 
 
-def _divide(models: Any, divided: NamedSharding) -> Any:
-    """Lay models on the devices; the last is repeated until each device has the same number."""
-    count = len(jax.tree.leaves(models)[0])
-    if padding := -count % divided.num_devices:
-        indices = np.minimum(np.arange(count + padding), count - 1)
-        models = jax.tree.map(lambda a: a[indices], models)
-    return jax.device_put(models, divided)
-
-
-def _first(models: Any, count: int) -> Any:
-    return jax.tree.map(lambda a: a[:count] if len(a) > count else a, models)
+def _resized(models: Any, count: int) -> Any:
+    """Return this number of models: the first ones, or all, with the last one repeated."""
+    indices = np.minimum(np.arange(count), len(jax.tree.leaves(models)[0]) - 1)
+    return jax.tree.map(lambda a: a if len(a) == count else a[indices], models)

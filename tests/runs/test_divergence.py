@@ -119,7 +119,7 @@ def test_a_divergence_that_single_steps_do_not_repeat(data, options, message, mo
 
 @pytest.mark.parametrize("segment", [8, 24, 64])
 def test_the_step_is_the_same_however_an_epoch_is_cut(data, segment, monkeypatch):
-    monkeypatch.setattr("funcnet.training.segment_size", lambda **sizes: segment)
+    monkeypatch.setattr("funcnet.training._epoch.segment_size", lambda **sizes: segment)
     step, batch = poisoned_step()
     with pytest.raises(DivergenceError, match=f"at step {step + 1} of epoch 1") as error:
         quietly(config(data))

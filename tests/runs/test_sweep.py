@@ -15,7 +15,7 @@ from funcnet.runs import DivergenceError, TrainConfig, tune
 from funcnet.runs import _artifacts as artifacts
 from funcnet.runs._console import watch_sweep
 from funcnet.runs._sweep import as_table, is_finite_model, parse_sweep
-from funcnet.training import begin, is_finite, sweep
+from funcnet.training import Progress, is_finite, sweep
 
 
 def test_the_best_setting_is_kept_and_tested_once(tmp_path):
@@ -166,7 +166,7 @@ def test_on_a_terminal_a_bar_counts_the_epochs(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
     with watch_sweep(2) as show:
-        show(begin(())._replace(rows=((), ())))
+        show(Progress(state=(), rows=((), ())))
     assert re.search("epochs.*100%", capsys.readouterr().err)
 
 

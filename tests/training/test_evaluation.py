@@ -1,6 +1,5 @@
 """An evaluation against NumPy, over every example."""
 
-import chex
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,7 @@ from small import LOSS, MODEL, examples
 
 import funcnet as fn
 from funcnet import losses, models
-from funcnet.training import (
-    Evaluation,
-    evaluate,
-    is_correct,
-)
+from funcnet.training import Evaluation, evaluate
 
 
 @settings(max_examples=6)  # each compiles
@@ -68,11 +63,6 @@ def test_a_logistic_evaluation_counts_both_classes():
     z = np.asarray(model.apply(params, data.inputs))
     assert result.correct == ((z > 0) == data.targets).sum()
     assert 0 < result.correct < 40
-
-
-def test_is_correct_takes_the_largest_logit():
-    logits = jnp.array([[1.0, 2.0, 0.0], [3.0, 2.0, 0.0]])
-    chex.assert_trees_all_equal(is_correct(logits, jnp.array([1, 1])), jnp.array([True, False]))
 
 
 def test_sums_are_divided_once():

@@ -7,8 +7,8 @@ import pytest
 from small import LOSS, MODEL, examples, first_state
 
 from funcnet.training import (
+    Progress,
     Task,
-    begin,
     compile_segments,
     epoch_order,
     make_train_epoch,
@@ -19,12 +19,13 @@ from funcnet.training import (
 
 
 @pytest.fixture
-def task():
+def task(monkeypatch):
     """Epochs of 23 examples in segments of 10, 10 and 3."""
     momentum, data = optax.sgd(0.1, momentum=0.9), examples(23)
     epoch = make_train_epoch(make_train_step(MODEL.apply, LOSS, momentum))
     first = first_state(momentum)
-    steps = compile_segments(epoch, first, data, batch_size=5, segment=10)
+    monkeypatch.setattr("funcnet.training._epoch.segment_size", lambda **sizes: 10)
+    steps = compile_segments(epoch, first, data, batch_size=5, num_params=1)
     task = Task(
         train=lambda state, some: steps[len(some.targets)](state, some),
         observe=lambda progress: progress.losses.tolist(),
@@ -33,7 +34,7 @@ def task():
         seed=3,
         segment=10,
     )
-    return task, begin(first)
+    return task, Progress(state=first)
 
 
 def test_epochs_are_those_of_the_compiled_epoch(task):
