@@ -92,7 +92,7 @@ def tune(
         zeros = np.zeros(begun.losses.shape[1:], np.float32)
         row = sweep.SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
         progress = train(setup, task, folder.latest(begun, row), folder, watch, stop)
-        result = sweep.as_result(progress)
+        result = sweep.as_result(settings, progress)
         finite = is_finite_model(result)
         for line in as_table(result, finite):
             say(line)

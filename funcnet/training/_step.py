@@ -39,7 +39,7 @@ class StepInfo(NamedTuple):
 
 
 State: TypeAlias = Any
-"""A `TrainState`, or a sweep's state, which holds one per model."""
+"""A `TrainState`; a sweep's has one more axis, of the models."""
 
 TrainStep = Callable[[State, Examples], tuple[State, StepInfo]]
 """`train_step(state, batch) -> (state, info)`."""

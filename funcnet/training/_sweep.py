@@ -80,13 +80,6 @@ class Settings(NamedTuple):
     scale: Float[Array, "*models"]
 
 
-class SweepState(NamedTuple):
-    """The state of all models between two steps, stacked along a new first axis."""
-
-    settings: Settings
-    models: TrainState
-
-
 class SweepRow(NamedTuple):
     """The mean losses of an epoch and the accuracy after it, 0 to 1; one entry per model."""
 
@@ -170,22 +163,24 @@ def _as_list(name: str, values: Any) -> list[Any]:
     return entries
 
 
-def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> SweepState:
-    """Return the state before the first step: one model per setting.
+def init_sweep(model: Model, settings: Settings, optimizer: MakeOptimizer) -> TrainState:
+    """Return the state before the first step: one model per setting, along a new first axis.
 
     >>> from funcnet import models
     >>> settings = combinations(learning_rates=[0.1, 0.3], seeds=range(2))
     >>> state = init_sweep(models.linear(3, 2), settings, optax.sgd)
-    >>> jax.tree.map(jnp.shape, state.models.params)
+    >>> jax.tree.map(jnp.shape, state.params)
     Linear(weight=(4, 2, 3), bias=(4, 2))
     """
 
     def init(setting: Settings) -> TrainState:
         params = model.init(jax.random.key(setting.seed))
         params = jax.tree.map(lambda leaf: setting.scale.astype(leaf.dtype) * leaf, params)
-        return init_state(params, _optimizer(optimizer, setting, params))
+        dtype = jnp.result_type(*jax.tree.leaves(params))  # which the parameters keep
+        rate, l2 = setting.learning_rate.astype(dtype), setting.l2.astype(dtype)
+        return init_state(params, _penalised(optimizer)(rate, l2))
 
-    return SweepState(settings=settings, models=jax.jit(jax.vmap(init))(settings))
+    return jax.jit(jax.vmap(init))(settings)
 
 
 def make_sweep_step(model: Model, loss: Loss, optimizer: MakeOptimizer) -> TrainStep:
@@ -201,25 +196,21 @@ def make_sweep_step(model: Model, loss: Loss, optimizer: MakeOptimizer) -> Train
     >>> print(info.loss.round(1))
     [0.4 0.1]
     """
-
-    def step(state: SweepState, batch: Examples) -> tuple[SweepState, StepInfo]:
-        def step_one(setting: Settings, one: TrainState) -> tuple[TrainState, StepInfo]:
-            transformation = _optimizer(optimizer, setting, one.params)
-            return make_train_step(model.apply, loss, transformation)(one, batch)
-
-        models, info = jax.vmap(step_one)(state.settings, state.models)
-        return SweepState(settings=state.settings, models=models), info
-
-    return step
+    step = make_train_step(model.apply, loss, _penalised(optimizer)(0.0, 0.0))
+    return jax.vmap(step, in_axes=(0, None))
 
 
-def _optimizer(
-    make: MakeOptimizer, setting: Settings, params: Params
-) -> optax.GradientTransformation:
-    """Return the optimiser of one setting, which first adds the penalty's gradient `λ params`."""
-    dtype = jnp.result_type(*jax.tree.leaves(params))  # which the parameters keep
-    l2, learning_rate = setting.l2.astype(dtype), setting.learning_rate.astype(dtype)
-    return optax.chain(optax.add_decayed_weights(l2), make(learning_rate))
+def _penalised(make: MakeOptimizer) -> MakeOptimizer:
+    """Return `learning_rate, l2 -> optimiser`, which adds the penalty's gradient `λ params` first.
+
+    The optimiser's state holds both numbers, and a step reads them there.
+    """
+
+    @optax.inject_hyperparams
+    def optimizer(learning_rate: Any, l2: Any) -> optax.GradientTransformation:
+        return optax.chain(optax.add_decayed_weights(l2), make(learning_rate))
+
+    return optimizer
 
 
 def fit(
@@ -275,7 +266,7 @@ def fit(
     )  # fmt: skip
     for reached, _ in train_epochs(task, progress, epochs=epochs):
         progress = reached
-    return as_result(progress)
+    return as_result(settings, progress)
 
 
 def make_task(
@@ -292,37 +283,37 @@ def make_task(
     """Return what `fit` trains, compiled, and the progress before its first step.
 
     Its arguments and errors are those of `fit`; memory is predicted before any model is made. The
-    progress that `train_epochs` yields has a `SweepState`, losses of shape `[steps, models]`, and
-    one `SweepRow` per epoch. The models are divided among the devices of the kind that JAX computes
-    on by default; a progress does not depend on how many there are.
+    progress that `train_epochs` yields has the state of all models, losses of shape
+    `[steps, models]`, and one `SweepRow` per epoch. The models are divided among the devices of the
+    kind that JAX computes on by default; a progress does not depend on how many there are.
     """
     _check_arguments(data, validation, settings, optimizer, batch_size)
     divided, whole = across_devices("models")
     if next(iter(divided.device_set)).platform != "cpu":
         data = jax.device_put(data, whole)
     validation, count = jax.device_put(validation, whole), len(settings.seed)
-    first: SweepState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
+    first: TrainState = jax.eval_shape(lambda: init_sweep(model, settings, optimizer))
     train_epoch = make_train_epoch(make_sweep_step(model, loss, optimizer))
     evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
     evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
 
     def compile_models(num_models: int) -> Programs:
         state = with_length(first, num_models + -num_models % divided.num_devices, divided)
-        size = num_models * num_params(first.models.params) // count
+        size = num_models * num_params(first.params) // count
         steps = compile_segments(
             train_epoch, state, data, batch_size=batch_size, num_params=size, place=whole
         )
-        return steps, evaluate_each.lower(state.models.params, validation).compile()
+        return steps, evaluate_each.lower(state.params, validation).compile()
 
     def divide(models: Any) -> Any:
         return jax.device_put(_resized(models, count + -count % divided.num_devices), divided)
 
-    def train(state: SweepState, examples: Examples) -> tuple[SweepState, StepInfo]:
+    def train(state: TrainState, examples: Examples) -> tuple[TrainState, StepInfo]:
         state, info = steps[len(examples.targets)](divide(state), examples)
         return _resized(state, count), StepInfo(loss=info.loss[:, :count])
 
     def observe(progress: Progress) -> SweepRow:
-        evaluations = evaluation(divide(progress.state.models.params), validation)
+        evaluations = evaluation(divide(progress.state.params), validation)
         return _as_row(task, progress, _resized(evaluations, count))
 
     steps, evaluation = _compile_what_fits(compile_models, count, data, divided)
@@ -349,11 +340,11 @@ def _as_row(task: Task, progress: Progress, evaluation: Evaluation) -> SweepRow:
     return jax.tree.map(np.asarray, row)
 
 
-def as_result(progress: Progress) -> SweepResult:
+def as_result(settings: Settings, progress: Progress) -> SweepResult:
     """Return the models and the losses of a progress with one epoch or more behind it."""
     rows: SweepRow = jax.tree.map(lambda *epochs: jnp.stack(epochs, axis=1), *progress.rows)
-    params = jax.tree.map(jnp.asarray, progress.state.models.params)
-    return SweepResult(settings=progress.state.settings, params=params, **rows._asdict())
+    params = jax.tree.map(jnp.asarray, progress.state.params)
+    return SweepResult(settings=settings, params=params, **rows._asdict())
 
 
 def _check_arguments(

@@ -112,7 +112,7 @@ def test_the_models_are_divided_among_the_devices(examples, monkeypatch):
     assert asked == [jax.devices("cpu")[0]]
     ((reached, _),) = train_epochs(task, start, epochs=1)
     assert jax.device_count() == 2
-    weight = reached.state.models.params.weight
+    weight = reached.state.params.weight
     assert [shard.data.shape for shard in weight.addressable_shards] == [(2, 10, 64)] * 2
 
 
@@ -134,7 +134,7 @@ def test_models_that_do_not_divide_among_the_devices(examples, monkeypatch):
     monkeypatch.setattr(sweep, "across_devices", lambda axis: layouts)
     task, _ = make_task()
     ((again, _),) = train_epochs(task, jax.tree.map(np.asarray, first), epochs=2)
-    params = jax.tree.map(np.asarray, (again.state.models.params, whole.state.models.params))
+    params = jax.tree.map(np.asarray, (again.state.params, whole.state.params))
     assert relative_error(*params) < 1e-5
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), again.rows, whole.rows)
 

@@ -20,4 +20,4 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
     state = jax.device_put(fn.sweep.init_sweep(model, settings, optax.sgd), divided)
     step = fn.sweep.make_sweep_step(model, loss, optax.sgd)
     train_epoch, reached = epochs(step, state, data, task, place=whole)
-    return train_epoch, lambda: weights_of(reached().models.params)
+    return train_epoch, lambda: weights_of(reached().params)
