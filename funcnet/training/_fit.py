@@ -24,44 +24,27 @@ from funcnet.training._step import State, StepInfo
 
 
 class EpochInfo(NamedTuple):
-    """The part of an epoch that a person wants to see.
+    """The part of an epoch that a person wants to see."""
 
-    Attributes:
-      epoch: its number, from 1.
-      train_loss: the mean loss over its examples, each before the step that learns from it.
-      test_loss, test_accuracy, test_correct, test_examples: `Evaluation`'s, after the epoch.
-      seconds: how long the training took, evaluation apart.
-      examples_per_second: training examples over seconds.
-      skipped_steps: how many steps changed nothing, because their result was not finite.
-    """
-
-    epoch: int
-    train_loss: float
-    test_loss: float
+    epoch: int  # its number, from 1
+    train_loss: float  # the mean over its examples, each before the step that learns from it
+    test_loss: float  # `Evaluation`'s, after the epoch, as are the next three
     test_accuracy: float
     test_correct: int
     test_examples: int
-    seconds: float
-    examples_per_second: float
-    skipped_steps: int = 0
+    seconds: float  # how long the training took, evaluation apart
+    examples_per_second: float  # training examples over seconds
+    skipped_steps: int = 0  # how many steps changed nothing: their result was not finite
 
 
 class Progress(NamedTuple):
-    """How far a training has come: all that the rest of it depends on.
+    """How far a training has come: all that the rest of it depends on."""
 
-    Attributes:
-      state: the state that the next step needs.
-      losses: `[steps]`, of the steps taken in the current epoch; none between two epochs.
-      rows: one row per whole epoch, as `Task.observe` returns it.
-      seconds: how long the steps of the current epoch took.
-      step: how many steps were taken in all epochs.
-    """
-
-    state: State
-    losses: np.ndarray = np.zeros([0], np.float32)
-    rows: tuple[Any, ...] = ()
-    seconds: float = 0.0
-    step: int = 0
+    state: State  # the state that the next step needs
+    losses: np.ndarray = np.zeros([0], np.float32)  # of the steps taken in the current epoch
+    rows: tuple[Any, ...] = ()  # one per whole epoch, as `Task.observe` returns it
+    seconds: float = 0.0  # how long the steps of the current epoch took
+    step: int = 0  # how many steps were taken in all epochs
 
     @property
     def epoch(self) -> int:
@@ -76,25 +59,15 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """A training: the compiled steps, the examples, and how the examples are portioned out.
+    """A training: the compiled steps, the examples, and how the examples are portioned out."""
 
-    Attributes:
-      train: `(state, examples) -> (state, info)`, the compiled steps over a segment of an epoch.
-      observe: `progress -> row`, called at the end of an epoch: what a person wants to see of it.
-      examples: the examples to learn from, of NumPy on a CPU, else of JAX.
-      batch_size: examples per step.
-      seed: of the examples' order; epoch e's order is a function of `(seed, e)` alone.
-      segment: the largest number of examples that `train` takes at once, as `segment_size` says.
-      place: the device or sharding that a segment is put on; by default JAX's default device.
-    """
-
-    train: Callable[[State, Examples], tuple[State, StepInfo]]
-    observe: Callable[[Progress], Any]
-    examples: Examples
-    batch_size: int
-    seed: int
-    segment: int
-    place: Any = None
+    train: Callable[[State, Examples], tuple[State, StepInfo]]  # the steps of a segment, compiled
+    observe: Callable[[Progress], Any]  # at the end of an epoch: the row that a person wants to see
+    examples: Examples  # to learn from; of NumPy on a CPU, else of JAX
+    batch_size: int  # examples per step
+    seed: int  # of the examples' order: epoch e's is a function of `(seed, e)` alone
+    segment: int  # the largest number of examples that `train` takes at once
+    place: Any = None  # the device or sharding of a segment; by default JAX's default device
 
     @property
     def num_examples(self) -> int:
