@@ -17,14 +17,7 @@ Begin with `_step`.
 
 from funcnet.training import _checkpoint as checkpoint
 from funcnet.training import _sweep as sweep
-from funcnet.training._epoch import (
-    check_examples,
-    compile_segments,
-    epoch_order,
-    make_train_epoch,
-    segment_size,
-    shuffled,
-)
+from funcnet.training._epoch import compile_segments, epoch_order, make_train_epoch, shuffled
 from funcnet.training._evaluation import Evaluation, evaluate
 from funcnet.training._fit import EpochInfo, Progress, Task, epoch_info, train_epochs
 from funcnet.training._step import (
@@ -53,7 +46,6 @@ __all__ = [
     "Task",
     "TrainState",
     "TrainStep",
-    "check_examples",
     "checkpoint",
     "compile_segments",
     "epoch_info",
@@ -65,7 +57,6 @@ __all__ = [
     "make_train_epoch",
     "make_train_step",
     "mean_loss",
-    "segment_size",
     "shuffled",
     "skip_nonfinite",
     "sweep",

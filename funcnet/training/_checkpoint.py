@@ -100,11 +100,6 @@ def read_record(path: PathLike) -> dict[str, Any]:
     return _read(Path(path))[1]["record"]
 
 
-def verify(path: PathLike) -> None:
-    """Look at every byte of a checkpoint, and raise as `read_record` does."""
-    _ = read_record(path)
-
-
 def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     """Return the content of a whole file, and the JSON text in it."""
     if path.is_dir():
@@ -171,10 +166,11 @@ def _as_plain(name: str, leaf: Any) -> np.ndarray:
 
 def _as_leaf(data: bytearray, like: Any) -> Any:
     """Return the data as the kind of leaf that `like` is."""
-    form = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else _as_array(like)
-    array = np.frombuffer(data, form.dtype).reshape(form.shape)
     if _is_key(like):
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=str(jax.random.key_impl(like)))
+        key_data = _as_leaf(data, jax.eval_shape(jax.random.key_data, like))
+        return jax.random.wrap_key_data(key_data, impl=str(jax.random.key_impl(like)))
+    form = _as_array(like)
+    array = np.frombuffer(data, form.dtype).reshape(form.shape)
     if isinstance(like, np.ndarray):
         return array
     if isinstance(like, np.generic):

@@ -128,7 +128,8 @@ def shuffled(examples: Examples, order: Int[ArrayLike, "order"]) -> Examples:
     array([4, 3])
 
     Raises:
-      UsageError: `check_examples` refuses the examples, or the order names one that is not there.
+      UsageError: the inputs and targets differ in number, there are none, or the order names one
+        that is not there.
     """
     check_examples(examples)
     count, indices = len(examples.targets), np.asarray(order)
@@ -152,13 +153,7 @@ def _take(array: np.ndarray, rows: Int[np.ndarray, "rows"]) -> np.ndarray:
 
 
 def check_examples(examples: Examples, batch_size: int = 1, *, name: str = "examples") -> None:
-    """Raise a `UsageError` about examples that no model can learn from in batches of this size.
-
-    >>> check_examples(Examples(inputs=np.eye(3), targets=np.zeros(2)))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    funcnet.UsageError: examples: expected one target per input, and some; got 3 ...
-    """
+    """Raise a `UsageError` about examples that no model can learn from in batches of this size."""
     num_inputs, num_targets = len(examples.inputs), len(examples.targets)
     if num_inputs != num_targets or not num_inputs:
         raise UsageError(

@@ -18,7 +18,6 @@ import dataclasses
 import functools
 import itertools
 import numbers
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -27,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
+from jax.stages import Compiled
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt32
 
@@ -49,9 +49,6 @@ Numbers: TypeAlias = Iterable[ArrayLike]
 
 MakeOptimizer: TypeAlias = Callable[..., optax.GradientTransformation]
 """`learning_rate -> optax transformation`, such as `optax.sgd`."""
-
-Programs: TypeAlias = tuple[dict[int, jax.stages.Compiled], jax.stages.Compiled]
-"""The steps of all models, by a segment's size, and their evaluation."""
 
 MEMORY_SHARE = 0.8  # of a device's free memory, which a sweep may take
 
@@ -142,11 +139,10 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
                 f"{name}: expected numbers that are {expected}, as {dtype}; got {number!r}."
             )
     column = np.array(given, dtype)
-    (value, count), *_ = Counter(column).most_common(1)
-    if count > 1:
-        raise UsageError(
-            f"{name}: expected each number once, as {dtype}; got {value!s} {count} times."
-        )
+    different, counts = np.unique(column, return_counts=True)
+    if counts.max() > 1:
+        again = f"{different[counts.argmax()]!s} {counts.max()} times"
+        raise UsageError(f"{name}: expected each number once, as {dtype}; got {again}.")
     return column
 
 
@@ -297,7 +293,7 @@ def make_task(
     evaluate_one = functools.partial(evaluate, model.apply, loss, batch_size=batch_size)
     evaluate_each = jax.jit(jax.vmap(evaluate_one, in_axes=(0, None)))
 
-    def compile_models(num_models: int) -> Programs:
+    def compile_models(num_models: int) -> tuple[dict[int, Compiled], Compiled]:
         state = with_length(first, num_models + -num_models % divided.num_devices, divided)
         size = num_models * num_params(first.params) // count
         steps = compile_segments(
@@ -365,19 +361,18 @@ def _check_arguments(
 
 
 def _compile_what_fits(
-    compile_models: Callable[[int], Programs], count: int, data: Examples, divided: NamedSharding
-) -> Programs:
+    compile_models: Callable[[int], Any], count: int, data: Examples, divided: NamedSharding
+) -> Any:
     """Compile the programs of all models, if they fit in the memory of the first device."""
     device = min(divided.device_set, key=lambda device: device.id)
     sharing = divided.num_devices if device.platform == "cpu" else 1  # devices in this memory
 
-    def needed(programs: Programs) -> int:
-        steps, evaluation = programs
-        stats: list[Any] = [each.memory_analysis() for each in (*steps.values(), evaluation)]
+    def needed(programs: Any) -> int:
+        stats = [program.memory_analysis() for program in jax.tree.leaves(programs)]
         running = max(
             s.argument_size_in_bytes + s.output_size_in_bytes + s.temp_size_in_bytes for s in stats
         )
-        upcoming = sum(a[: max(steps)].nbytes for a in data)  # put in place in the meantime
+        upcoming = sum(a[: max(programs[0])].nbytes for a in data)  # put in place in the meantime
         return sharing * (running + upcoming)
 
     programs, memory = compile_models(count), int(MEMORY_SHARE * free_memory(device))

@@ -217,7 +217,7 @@ def test_every_flip_in_the_head_and_200_flips_and_cuts_are_all_found(tmp_path):
     for content in damaged:
         file.write_bytes(content)
         with pytest.raises(fn.UsageError, match=r"damaged") as error:
-            checkpoint.verify(file)
+            checkpoint.read_record(file)
         assert str(file) in str(error.value)
     assert len(damaged) == header + 201
     with pytest.raises(fn.UsageError, match="damaged"):

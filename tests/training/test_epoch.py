@@ -18,9 +18,9 @@ from funcnet.training import (
     init_state,
     make_train_epoch,
     make_train_step,
-    segment_size,
     shuffled,
 )
+from funcnet.training._epoch import segment_size
 
 
 def python_loop(step, state, data, order, batch_size):
