@@ -52,13 +52,13 @@ MakeOptimizer: TypeAlias = Callable[..., optax.GradientTransformation]
 
 MEMORY_SHARE = 0.8  # of a device's free memory, which a sweep may take
 
-AXES: dict[str, tuple[str, type, Callable[[Any], bool]]] = {
-    "learning_rate": ("positive and finite", float, lambda x: x > 0),
-    "seed": ("whole, 0 to 2^32 - 1", np.uint32, lambda x: True),
-    "l2": ("not negative, and finite", float, lambda x: x >= 0),
-    "scale": ("positive and finite", float, lambda x: x > 0),
+AXES = {
+    "learning_rate": ("positive and finite", float, False),
+    "seed": ("whole, 0 to 2^32 - 1", np.uint32, True),
+    "l2": ("not negative, and finite", float, True),
+    "scale": ("positive and finite", float, False),
 }
-"""The settings: the numbers that each can be in words, their type, and the test of a number."""
+"""The settings: the numbers that each can be in words, their type, and whether 0 is one of them."""
 
 
 class Settings(NamedTuple):
@@ -101,10 +101,7 @@ class SweepResult:
 
 
 def combinations(
-    learning_rates: Numbers,
-    seeds: Numbers,
-    l2s: Numbers = (0.0,),
-    scales: Numbers = (1.0,),
+    learning_rates: Numbers, seeds: Numbers, l2s: Numbers = (0.0,), scales: Numbers = (1.0,)
 ) -> Settings:
     """Return every combination; the seeds of one learning rate, l2 and scale lie side by side.
 
@@ -128,13 +125,12 @@ def check_numbers(setting: str, values: Numbers, *, name: str | None = None) -> 
     >>> check_numbers("seed", range(3))
     array([0, 1, 2], dtype=uint32)
     """
-    (expected, kind, is_right), name = AXES[setting], name or f"{setting}s"
+    (expected, kind, may_be_zero), name = AXES[setting], name or f"{setting}s"
     dtype, given = np.dtype(jnp.result_type(kind)), _as_list(name, values)
-    is_whole = dtype.kind == "u"
-    limits: Any = np.iinfo(dtype) if is_whole else np.finfo(dtype)
+    largest = float((np.finfo if kind is float else np.iinfo)(dtype).max)
     for number in given:
-        fits = float(limits.min) <= number <= float(limits.max)
-        if not fits or (is_whole and number % 1) or not is_right(dtype.type(number)):
+        fits = 0 <= number <= largest and (kind is float or number % 1 == 0)
+        if not fits or not (may_be_zero or dtype.type(number) > 0):
             raise UsageError(
                 f"{name}: expected numbers that are {expected}, as {dtype}; got {number!r}."
             )
