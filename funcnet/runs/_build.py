@@ -111,12 +111,11 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
 
     compile_seconds = time.perf_counter() - clock
     task = training.Task(
-        train=lambda state, some: steps[len(some.targets)](state, some),
+        steps=steps,
         observe=observe,
         examples=train if setup.device.platform == "cpu" else jax.device_put(train),
         batch_size=config.batch_size,
         seed=config.seed,
-        segment=max(steps),
     )
     return task, begun, compile_seconds
 

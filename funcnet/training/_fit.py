@@ -10,7 +10,7 @@ bits.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from jaxtyping import Int
 from funcnet.base import Examples
 from funcnet.training._epoch import epoch_order, shuffled
 from funcnet.training._evaluation import Evaluation
-from funcnet.training._step import State, StepInfo
+from funcnet.training._step import State, StepInfo, TrainStep
 
 
 class EpochInfo(NamedTuple):
@@ -61,12 +61,11 @@ class Progress(NamedTuple):
 class Task:
     """A training: the compiled steps, the examples, and how the examples are portioned out."""
 
-    train: Callable[[State, Examples], tuple[State, StepInfo]]  # the steps of a segment, compiled
+    steps: Mapping[int, TrainStep]  # the compiled steps of a segment, by its number of examples
     observe: Callable[[Progress], Any]  # at the end of an epoch: the row that a person wants to see
     examples: Examples  # to learn from; of NumPy on a CPU, else of JAX
     batch_size: int  # examples per step
     seed: int  # of the examples' order: epoch e's is a function of `(seed, e)` alone
-    segment: int  # the largest number of examples that `train` takes at once
     place: Any = None  # the device or sharding of a segment; by default JAX's default device
 
     @property
@@ -94,7 +93,7 @@ def train_epochs(
     >>> def train(state, examples):  # halves the parameter, and calls it the loss
     ...     return state / 2, StepInfo(loss=state[None])
     >>> task = Task(
-    ...     train=train, observe=lambda progress: progress.losses.item(), batch_size=2, segment=2,
+    ...     steps={2: train}, observe=lambda progress: progress.losses.item(), batch_size=2,
     ...     examples=Examples(inputs=np.zeros([2, 1]), targets=np.zeros(2)), seed=0,
     ... )
     >>> for progress, info in train_epochs(task, Progress(state=jnp.array(4.0)), epochs=2):
@@ -106,7 +105,7 @@ def train_epochs(
     upcoming = next(segments, None)
     while (examples := upcoming) is not None:
         clock = time.perf_counter()
-        state, info = task.train(progress.state, examples)
+        state, info = task.steps[len(examples.targets)](progress.state, examples)
         upcoming = next(segments, None)  # while the device works
         losses = np.asarray(info.loss)
         progress = progress._replace(
@@ -123,11 +122,11 @@ def train_epochs(
 
 def _segments(task: Task, progress: Progress, epochs: int) -> Iterator[Examples]:
     """Yield the examples of each segment that is left."""
-    first = len(progress.losses) * task.batch_size
+    first, longest = len(progress.losses) * task.batch_size, max(task.steps)
     for epoch in range(progress.epoch, epochs):
         order = epoch_order(seed=task.seed, epoch=epoch, num_examples=task.num_examples)
-        for start in range(first, task.num_examples, task.segment):
-            examples = shuffled(task.examples, order[start : start + task.segment])
+        for start in range(first, task.num_examples, longest):
+            examples = shuffled(task.examples, order[start : start + longest])
             yield jax.device_put(examples, task.place)
         first = 0
 

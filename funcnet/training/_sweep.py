@@ -300,22 +300,21 @@ def make_task(
     def divide(models: Any) -> Any:
         return jax.device_put(_resized(models, count + -count % divided.num_devices), divided)
 
-    def train(state: TrainState, examples: Examples) -> tuple[TrainState, StepInfo]:
-        state, info = steps[len(examples.targets)](divide(state), examples)
+    def train(run: Compiled, state: TrainState, examples: Examples) -> tuple[TrainState, StepInfo]:
+        state, info = run(divide(state), examples)
         return _resized(state, count), StepInfo(loss=info.loss[:, :count])
 
     def observe(progress: Progress) -> SweepRow:
         evaluations = evaluation(divide(progress.state.params), validation)
         return _as_row(task, progress, _resized(evaluations, count))
 
-    steps, evaluation = _compile_what_fits(compile_models, count, data, divided)
+    segments, evaluation = _compile_what_fits(compile_models, count, data, divided)
     task = Task(
-        train=train,
+        steps={size: functools.partial(train, steps) for size, steps in segments.items()},
         observe=observe,
         examples=data,
         batch_size=batch_size,
         seed=order_seed,
-        segment=max(steps),
         place=whole,
     )
     losses = np.zeros([0, count], np.float32)

@@ -27,12 +27,11 @@ def task(monkeypatch):
     monkeypatch.setattr("funcnet.training._epoch.segment_size", lambda **sizes: 10)
     steps = compile_segments(epoch, first, data, batch_size=5, num_params=1)
     task = Task(
-        train=lambda state, some: steps[len(some.targets)](state, some),
+        steps=steps,
         observe=lambda progress: progress.losses.tolist(),
         examples=data,
         batch_size=5,
         seed=3,
-        segment=10,
     )
     return task, Progress(state=first)
 
