@@ -88,7 +88,8 @@ def tune(
     setup = prepare(config, say)
     alone = {"learning_rates": [setup.config.learning_rate], "seeds": [setup.config.seed]}
     with run_folder(setup.config, setup.dataset, say) as folder, jax.default_device(setup.device):
-        task, begun = _build(setup, sweep.combinations(**{**alone, **lists}))
+        settings = sweep.combinations(**{**alone, **lists})
+        task, begun = _build(setup, settings)
         zeros = np.zeros(begun.losses.shape[1:], np.float32)
         row = sweep.SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
         progress = train(setup, task, folder.latest(begun, row), folder, watch, stop)
