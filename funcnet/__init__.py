@@ -31,31 +31,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Examples",
-    "GradientReport",
-    "Graph",
-    "Linear",
-    "Model",
-    "UsageError",
-    "activations",
-    "assert_gradients",
-    "chain_rule",
-    "check_gradients",
-    "checkpoint",
-    "data",
-    "devices",
-    "gradcheck",
-    "graph",
-    "load_model",
-    "losses",
-    "metrics",
-    "models",
-    "render",
-    "runs",
-    "sweep",
-    "trace",
-    "training",
-]
+    "Examples", "GradientReport", "Graph", "Linear", "Model", "UsageError", "activations",
+    "assert_gradients", "chain_rule", "check_gradients", "checkpoint", "data", "devices",
+    "gradcheck", "graph", "load_model", "losses", "metrics", "models", "render", "runs", "sweep",
+    "trace", "training",
+]  # fmt: skip
 
 _HOMES = {
     "base": ("Examples", "Linear", "Model", "UsageError"),

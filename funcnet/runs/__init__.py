@@ -21,16 +21,6 @@ from funcnet.runs._sweep import tune
 from funcnet.runs.config import TrainConfig
 
 __all__ = [
-    "DivergenceError",
-    "Result",
-    "Stopped",
-    "TrainConfig",
-    "check_out",
-    "load_model",
-    "run",
-    "run_program",
-    "stoppable",
-    "stored_config",
-    "tune",
-    "watch_count",
-]
+    "DivergenceError", "Result", "Stopped", "TrainConfig", "check_out", "load_model", "run",
+    "run_program", "stoppable", "stored_config", "tune", "watch_count",
+]  # fmt: skip
