@@ -126,12 +126,13 @@ def _evaluated(
 def _comes_again(operation: Operation, last: Operation, level: int) -> bool:
     """Whether an operation ends a turn as `last` does.
 
-    A loop is around the assignment; without one, a function of the user's is called repeatedly.
+    A loop is around the assignment, of Python or opened; or a function of the user's is called
+    repeatedly.
     """
-    user = operation.stack.user
+    user, is_opened = operation.stack.user, operation.stack.turn != last.stack.turn
     loops = [k for k, frame in enumerate(user) if is_repeated(frame)]
     same = (operation.name, operation.stack.whole) == (last.name, last.stack.whole)
-    return same and (loops[0] <= level if loops else len(user) > level + 1)
+    return same and (loops[0] <= level if loops else is_opened or len(user) > level + 1)
 
 
 def _result_names(targets: Targets, last: Operation, *, is_direct: bool) -> dict[int, str]:
