@@ -7,8 +7,7 @@ turns; and where no rule is written `jax.vjp` of the operation.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -17,20 +16,21 @@ import jax.numpy as jnp
 from funcnet._jaxpr import CUSTOM
 from funcnet.base import UsageError
 from funcnet.graph._tape import Cotangents, Operation, Tape
-from funcnet.graph.derivatives import Rule, match_operand, rules
+from funcnet.graph.derivatives import Rules, match_operand, rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Local:
-    """The local derivatives of one result of an operation, one entry per operand."""
+    """The local derivatives of one result of an operation, one entry per operand that has one."""
 
+    operands: tuple[int, ...]  # the places of these operands among those of the operation
     symbols: tuple[str, ...]  # as `derivatives.Rule.symbols`, with `{f}` for the operation's name
     elementwise: tuple[bool, ...]  # by `jax.vjp`: may be, from the shapes
     by_hand: bool = True  # as in an `Edge`
-    pull: Callable[[Any], tuple[Any, ...]]  # adjoint to contributions, `None` where there is none
+    pull: Callable[[Any], Sequence[Any]]  # adjoint to contributions
 
 
-Step: TypeAlias = tuple[Operation, int, Any, Local, tuple[Any, ...]]
+Step: TypeAlias = tuple[Operation, int, Any, Local, Sequence[Any]]
 """An operation, one of its results, the adjoint of that, its derivatives, the contributions."""
 
 
@@ -45,8 +45,8 @@ def backward(tape: Tape, cotangents: Cotangents) -> tuple[dict[int, Any], list[S
             local, ȳ = _local(tape, operation, k), adjoints[result]
             given = local.pull(ȳ)
             steps.append((operation, result, ȳ, local, given))
-            received = zip(operation.operands, given, strict=True)
-            _ = summed(((i, ā) for i, ā in received if ā is not None), adjoints)
+            indices = (operation.operands[j] for j in local.operands)
+            _ = summed(zip(indices, given, strict=True), adjoints)
     return adjoints, steps
 
 
@@ -67,7 +67,7 @@ def input_adjoints(tape: Tape, cotangents: Cotangents) -> list[Any]:
 
 
 def _local(tape: Tape, operation: Operation, k: int) -> Local:
-    """Return the derivatives of the result `k`: by the table, its body, or `jax.vjp`."""
+    """Return the derivatives of the result `k`: by its body, the table, or `jax.vjp`."""
     operands = tuple(tape.values[i] for i in operation.operands)
     wanted = _wanted(tape, operation)
     y = tape.values[operation.results[k]]
@@ -78,7 +78,7 @@ def _local(tape: Tape, operation: Operation, k: int) -> Local:
     return _through_vjp(operation, operands, k, y, wanted)
 
 
-def _wanted(tape: Tape, operation: Operation) -> tuple[bool, ...]:
+def _wanted(tape: Tape, operation: Operation) -> tuple[int, ...]:
     """Return which operands receive a contribution.
 
     The arrays that the rule of a `custom_vjp` closes over are operands before its arguments. JAX
@@ -86,36 +86,31 @@ def _wanted(tape: Tape, operation: Operation) -> tuple[bool, ...]:
     """
     closed_over = operation.parameters["num_consts"] if operation.primitive in CUSTOM else 0
     return tuple(
-        tape.wants(index) and not (k < closed_over and index in tape.constants)
-        for k, index in enumerate(operation.operands)
+        j
+        for j, index in enumerate(operation.operands)
+        if tape.wants(index) and not (j < closed_over and index in tape.constants)
     )
 
 
-def _by_hand(
-    by_hand: tuple[Rule, ...], operands: tuple[Any, ...], y: Any, wanted: tuple[bool, ...]
-) -> Local:
-    def pull(ȳ: Any) -> tuple[Any, ...]:
-        return tuple(
-            match_operand(rule.pull(ȳ, y, *operands), a) if want else None
-            for rule, a, want in zip(by_hand, operands, wanted, strict=True)
-        )
-
-    pairs = zip(by_hand, operands, strict=True)
+def _by_hand(by_hand: Rules, operands: tuple[Any, ...], y: Any, wanted: tuple[int, ...]) -> Local:
+    pairs = [(by_hand[j], operands[j]) for j in wanted]
     return Local(
-        symbols=tuple(rule.symbols for rule in by_hand),
+        operands=wanted,
+        symbols=tuple(rule.symbols for rule, _ in pairs),
         elementwise=tuple(rule.elementwise and a.shape == y.shape for rule, a in pairs),
-        pull=pull,
+        pull=lambda ȳ: [match_operand(rule.pull(ȳ, y, *operands), a) for rule, a in pairs],
     )
 
 
-def _through_body(body: Tape, k: int, wanted: tuple[bool, ...]) -> Local:
+def _through_body(body: Tape, k: int, wanted: tuple[int, ...]) -> Local:
     """Go back through the turns of a loop."""
 
-    def pull(ȳ: Any) -> tuple[Any, ...]:
+    def pull(ȳ: Any) -> list[Any]:
         received = input_adjoints(body, [(body.outputs[k], ȳ)])
-        return tuple(ā if want else None for ā, want in zip(received, wanted, strict=True))
+        return [received[j] for j in wanted]
 
     return Local(
+        operands=wanted,
         symbols=("{ȳ}, back through {f}",) * len(wanted),
         elementwise=(False,) * len(wanted),
         pull=pull,
@@ -123,30 +118,29 @@ def _through_body(body: Tape, k: int, wanted: tuple[bool, ...]) -> Local:
 
 
 def _through_vjp(
-    operation: Operation, operands: tuple[Any, ...], k: int, y: Any, wanted: tuple[bool, ...]
+    operation: Operation, operands: tuple[Any, ...], k: int, y: Any, wanted: tuple[int, ...]
 ) -> Local:
     """Derive by JAX, or by the rule that the user gave the function."""
+    floats = [operands[j] for j in wanted]
 
     def function(*floats: Any) -> Any:
-        given = iter(floats)
-        values = [next(given) if want else a for a, want in zip(operands, wanted, strict=True)]
-        return operation.bind(values)[k]
+        values = dict(enumerate(operands)) | dict(zip(wanted, floats, strict=True))
+        return operation.bind([*values.values()])[k]
 
-    def pull(ȳ: Any) -> tuple[Any, ...]:
+    def pull(ȳ: Any) -> Sequence[Any]:
         try:
-            _, vjp = jax.vjp(function, *itertools.compress(operands, wanted))
+            return jax.vjp(function, *floats)[1](ȳ)
         except jax.errors.UnexpectedTracerError as error:
             raise UsageError(
                 f"{operation.name}: expected a rule that holds nothing computed around it; "
                 "jax.grad of a jitted function does not take that, either. Pass it as an argument, "
                 f"or let trace open the function: expand=[{operation.name!r}]."
             ) from error
-        received = iter(vjp(ȳ))
-        return tuple(next(received) if want else None for want in wanted)
 
     return Local(
-        symbols=("vjp of {f}",) * len(operands),
-        elementwise=tuple(operation.primitive in CUSTOM and a.shape == y.shape for a in operands),
+        operands=wanted,
+        symbols=("vjp of {f}",) * len(wanted),
+        elementwise=tuple(operation.primitive in CUSTOM and a.shape == y.shape for a in floats),
         by_hand=False,
         pull=pull,
     )

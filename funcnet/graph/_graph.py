@@ -292,16 +292,14 @@ def _edges(step: Step, names: Names, node_of: Mapping[int, int]) -> Iterator[Edg
     operands = operation.operands
     letters = zip("yabc", (result, *operands), strict=False)
     written = {letter: Operand(names.text(index)) for letter, index in letters}
-    for k, (index, contribution) in enumerate(zip(operands, contributions, strict=True)):
-        if contribution is None:
-            continue
+    for k, (j, contribution) in enumerate(zip(local.operands, contributions, strict=True)):
         pull = functools.partial(lambda k, pull, ȳ: pull(ȳ)[k], k, local.pull)
         elementwise = local.elementwise[k] and (local.by_hand or _is_slope(pull, ȳ))
         is_map = not local.by_hand and not elementwise
         template = f"{{ȳ}}, by the {local.symbols[k]}" if is_map else local.symbols[k]
         yield Edge(
             parent=node_of[result],
-            child=node_of[index],
+            child=node_of[operands[j]],
             symbols=functools.partial(template.format, f=operation.name, **written),
             contribution=contribution,
             by_hand=local.by_hand,
