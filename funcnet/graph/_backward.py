@@ -36,7 +36,7 @@ Step: TypeAlias = tuple[Operation, int, Any, Local, Sequence[Any]]
 
 def backward(tape: Tape, cotangents: Cotangents) -> tuple[dict[int, Any], list[Step]]:
     """Return the adjoints of all values that an output depends on, by index, and the steps."""
-    adjoints = summed(cotangents)
+    adjoints = add_up({}, cotangents)
     steps: list[Step] = []
     for operation in reversed(tape.operations):
         for k, result in enumerate(operation.results):
@@ -46,15 +46,12 @@ def backward(tape: Tape, cotangents: Cotangents) -> tuple[dict[int, Any], list[S
             given = local.pull(ȳ)
             steps.append((operation, result, ȳ, local, given))
             indices = (operation.operands[j] for j in local.operands)
-            _ = summed(zip(indices, given, strict=True), adjoints)
+            _ = add_up(adjoints, zip(indices, given, strict=True))
     return adjoints, steps
 
 
-def summed(
-    contributions: Iterable[tuple[int, Any]], total: dict[int, Any] | None = None
-) -> dict[int, Any]:
-    """Return the sum per index, added to `total` if there is one."""
-    total = {} if total is None else total
+def add_up(total: dict[int, Any], contributions: Iterable[tuple[int, Any]]) -> dict[int, Any]:
+    """Add contributions to the sum per index, `total`, and return it."""
     for index, contribution in contributions:
         total[index] = total[index] + contribution if index in total else contribution
     return total

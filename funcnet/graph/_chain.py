@@ -166,9 +166,7 @@ def _assignment(graph: Computation, variable: int) -> tuple[list[int], list[int]
     return sorted(steps, reverse=True), sorted(reads)
 
 
-def _factors(
-    graph: Computation, steps: Sequence[int], reads: Sequence[int]
-) -> Mapping[int, Factor]:
+def _factors(graph: Computation, steps: Sequence[int], reads: Sequence[int]) -> dict[int, Factor]:
     """Return the factors from a variable to each that its assignment reads.
 
     A way is the formulas of its edges without those that change nothing; at most one more than are

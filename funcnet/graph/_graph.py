@@ -18,7 +18,7 @@ from jaxtyping import Array, Shaped
 
 from funcnet.base import UsageError
 from funcnet.graph import draw
-from funcnet.graph._backward import Step, backward, input_adjoints, summed
+from funcnet.graph._backward import Step, add_up, backward, input_adjoints
 from funcnet.graph._chain import ChainRule, chain_rule
 from funcnet.graph._names import Names, variable_names
 from funcnet.graph._nodes import Computation, Edge, Node
@@ -250,7 +250,7 @@ def _graph(name: str, names: Names, cotangents: Cotangents) -> Graph:
         nodes=tuple(_node(i, made_by.get(i), names, node_of, adjoints.get(i)) for i in shown),
         edges=tuple(edge for step in steps for edge in _edges(step, names, node_of)),
         outputs=tuple(node_of[index] for index in tape.outputs),
-        cotangents=summed((node_of[index], ȳ) for index, ȳ in cotangents),
+        cotangents=add_up({}, ((node_of[index], ȳ) for index, ȳ in cotangents)),
         bodies={
             node_of[index]: functools.partial(_inside, operation, operation.body, names, adjoints)
             for operation in tape.operations
@@ -344,8 +344,6 @@ def _one_turn(body: Tape, cotangents: Cotangents, turn: int) -> tuple[Tape, Cota
     results = {i for op in here for i in op.results}
     read = {i for op in here for i in op.operands} - results
     begun, _ = backward(dataclasses.replace(body, operations=later), cotangents)
-    outputs = sorted(results & begun.keys())
-    part = dataclasses.replace(
-        body, operations=here, inputs=sorted(read), outputs=outputs or [max(results)]
-    )
-    return part, [(i, begun[i]) for i in outputs]
+    outputs = sorted(results & begun.keys()) or [max(results)]
+    part = dataclasses.replace(body, operations=here, inputs=sorted(read), outputs=outputs)
+    return part, [(i, begun[i]) for i in outputs if i in begun]

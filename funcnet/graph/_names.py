@@ -124,11 +124,7 @@ def _evaluated(
 
 
 def _comes_again(operation: Operation, last: Operation, level: int) -> bool:
-    """Whether an operation ends a turn as `last` does.
-
-    A loop is around the assignment, of Python or opened; or a function of the user's is called
-    repeatedly.
-    """
+    """Whether an operation ends a turn as `last` does: of a loop, or of a function called again."""
     user, is_opened = operation.stack.user, operation.stack.turn != last.stack.turn
     loops = [k for k, frame in enumerate(user) if is_repeated(frame)]
     same = (operation.name, operation.stack.whole) == (last.name, last.stack.whole)
