@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int
 
 from funcnet._files import write_whole
 from funcnet.base import Size, UsageError, one_of
@@ -90,14 +89,13 @@ def tune(
     with run_folder(setup.config, setup.dataset, say) as folder, jax.default_device(setup.device):
         settings = sweep.combinations(**{**alone, **lists})
         task, begun = _build(setup, settings)
-        zeros = np.zeros(begun.losses.shape[1:], np.float32)
-        row = sweep.SweepRow(train_loss=zeros, validation_loss=zeros, validation_accuracy=zeros)
+        row = sweep.SweepRow(*np.zeros([3, len(settings.seed)], np.float32))
         progress = train(setup, task, folder.latest(begun, row), folder, watch, stop)
         result = sweep.as_result(settings, progress)
-        finite = is_finite_model(result)
-        for line in as_table(result, finite):
+        groups = finite_models(result)
+        for line in as_table(result, groups):
             say(line)
-        return _keep(setup, result, finite, say)
+        return _keep(setup, result, groups, say)
 
 
 def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
@@ -133,24 +131,23 @@ def _build(setup: Setup, settings: sweep.Settings) -> tuple[Task, Progress]:
     )
 
 
-def is_finite_model(result: sweep.SweepResult) -> Bool[np.ndarray, "models"]:
-    """Return which models did not diverge: parameters and last validation loss are finite."""
+def finite_models(result: sweep.SweepResult) -> list[np.ndarray]:
+    """Return the indices of each setting's models whose parameters and last loss are finite."""
     loss_is_finite = np.isfinite(result.validation_loss[:, -1])
-    return np.asarray(jax.vmap(is_finite)(result.params)) & loss_is_finite
+    finite = np.asarray(jax.vmap(is_finite)(result.params)) & loss_is_finite
+    num_seeds = len(np.unique(result.settings.seed))  # which `sweep.combinations` puts side by side
+    return [models[finite[models]] for models in np.arange(len(finite)).reshape(-1, num_seeds)]
 
 
-def as_table(result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]) -> Iterator[str]:
-    """Yield one row per setting: the mean and deviation of the last validation accuracies.
-
-    Models that diverged are counted, and are not part of the mean.
-    """
-    columns, groups = _as_columns(result.settings), _groups(result)
-    accuracy, num_seeds = np.asarray(result.validation_accuracy)[:, -1], groups.shape[1]
+def as_table(result: sweep.SweepResult, groups: list[np.ndarray]) -> Iterator[str]:
+    """Yield a row per setting: how many models diverged, and the last accuracies of all others."""
+    columns, accuracy = _as_columns(result.settings), np.asarray(result.validation_accuracy)[:, -1]
+    num_seeds = len(accuracy) // len(groups)
     note = f", mean ± deviation of {num_seeds} seeds" if num_seeds > 1 else ""
     yield f"learning rate          l2       scale  validation accuracy{note}"
-    for models in groups:
-        rate, l2, scale = (columns[name][models[0]] for name in SHOWN)
-        kept, outcome = accuracy[models[finite[models]]], "diverged"
+    for index, models in enumerate(groups):
+        rate, l2, scale = (columns[name][index * num_seeds] for name in SHOWN)
+        kept, outcome = accuracy[models], "diverged"
         if len(kept):
             spread = f" ± {kept.std():.4f}" if num_seeds > 1 else ""
             diverged = f", {num_seeds - len(kept)} of {num_seeds} diverged"
@@ -159,17 +156,16 @@ def as_table(result: sweep.SweepResult, finite: Bool[np.ndarray, "models"]) -> I
 
 
 def _keep(
-    setup: Setup, result: sweep.SweepResult, finite: Bool[np.ndarray, "models"], say: Say
+    setup: Setup, result: sweep.SweepResult, groups: list[np.ndarray], say: Say
 ) -> dict[str, Any]:
     """Choose the best model, test it, and leave its files; return the summary."""
-    if not finite.any():
+    config, columns = setup.config, _as_columns(result.settings)
+    accuracy, groups = np.asarray(result.validation_accuracy), [g for g in groups if len(g)]
+    if not groups:
         raise DivergenceError(
-            f"all {len(finite)} models diverged: no validation loss is finite. "
+            f"all {len(accuracy)} models diverged: no validation loss is finite. "
             "Try smaller learning rates or l2 weights."
         )
-    config, columns = setup.config, _as_columns(result.settings)
-    accuracy = np.asarray(result.validation_accuracy)
-    groups = [kept for models in _groups(result) if len(kept := models[finite[models]])]
     group = max(groups, key=lambda models: accuracy[models, -1].mean())
     best = max(group, key=lambda model: accuracy[model, -1])
     params = jax.tree.map(lambda leaf: leaf[best], result.params)
@@ -192,12 +188,6 @@ def _keep(
         write_results(config.out, params, curves, summary)
     say(f"best: {_words(SHOWN, columns, best)}, seed {summary['seed']}")
     return summary
-
-
-def _groups(result: sweep.SweepResult) -> Int[np.ndarray, "settings seeds"]:
-    """Return the indices of the models; `sweep.combinations` puts the seeds side by side."""
-    num_seeds = len(np.unique(result.settings.seed))
-    return np.arange(len(result.settings.seed)).reshape(-1, num_seeds)
 
 
 def _as_columns(settings: sweep.Settings) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ import funcnet as fn
 from funcnet.runs import DivergenceError, TrainConfig, tune
 from funcnet.runs import _artifacts as artifacts
 from funcnet.runs._console import watch_sweep
-from funcnet.runs._sweep import as_table, is_finite_model, parse_sweep
+from funcnet.runs._sweep import as_table, finite_models, parse_sweep
 from funcnet.training import Progress, is_finite, sweep
 
 
@@ -81,9 +81,9 @@ def test_the_table_counts_models_that_diverged_and_leaves_them_out_of_the_mean()
         validation_loss=jnp.array([[1.0], [1.0], [nan], [nan], [nan], [1.0]]),
         validation_accuracy=jnp.array([[0.25], [0.5], [0.75], [0.5], [0.5], [0.5]]),
     )
-    finite = is_finite_model(result)
-    _, some, none = as_table(result, finite)
-    assert finite.tolist() == [True] + 5 * [False]
+    groups = finite_models(result)
+    _, some, none = as_table(result, groups)
+    assert [models.tolist() for models in groups] == [[0], []]
     assert some.split("1  ")[-1] == "0.2500 ± 0.0000, 2 of 3 diverged"
     assert none.split("1  ")[-1] == "diverged"
 
