@@ -65,10 +65,9 @@ def maxout_scale(pieces: Size) -> float:
     from scipy.special import ndtr
     from scipy.stats import norm
 
-    def weighted_square(z: float) -> float:
-        return z**2 * pieces * ndtr(z) ** (pieces - 1)  # norm.expect multiplies by φ(z)
-
-    return 1 / round(float(norm.expect(weighted_square, epsabs=0, epsrel=1e-12)), 12)
+    # norm.expect multiplies by φ(z).
+    square = norm.expect(lambda z: z**2 * pieces * ndtr(z) ** (pieces - 1), epsabs=0, epsrel=1e-12)
+    return 1 / round(float(square), 12)
 
 
 def linear(num_features: Size, num_outputs: Size) -> Model:

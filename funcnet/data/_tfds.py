@@ -96,12 +96,11 @@ def _download(builder: Any, data_dir: Path) -> Any:
 
 def _assert_reachable(builder: Any) -> None:
     """Ask for the head of a file, and give up soon; a downloader would retry for minutes."""
-    import urllib.request
+    from urllib.request import Request, urlopen
 
     url = next(iter(builder.url_infos))
     try:
-        request = urllib.request.Request(url, method="HEAD")
-        urllib.request.urlopen(request, timeout=PATIENCE).close()
+        urlopen(Request(url, method="HEAD"), timeout=PATIENCE).close()
     except OSError as error:
         raise ConnectionError(
             f"{builder.name}: expected to fetch {url}, with an answer within {PATIENCE:g} s; got: "

@@ -17,8 +17,7 @@ from funcnet.base import Model, Params, PathLike, UsageError, named_leaves
 from funcnet.runs._build import build_model
 from funcnet.runs.config import TrainConfig, from_options
 
-DECISIVE = ("dataset", "model", "hidden", "activation", "pieces", "target")
-"""The options that decide which model the parameters belong to."""
+DECISIVE = ("dataset", "model", "hidden", "activation", "pieces", "target")  # they decide the model
 
 
 def as_json(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:

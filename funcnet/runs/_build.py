@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import jax
@@ -37,12 +37,8 @@ class Setup:
 def prepare(config: TrainConfig, say: Say) -> Setup:
     """Check a configuration, load its data and make its model."""
     options.check(config)
-    dataset = load(
-        config.dataset,
-        data_dir=config.data_dir,
-        manual_dir=config.manual_dir,
-        label_column=config.label_column,
-    )
+    folders = {"data_dir": config.data_dir, "manual_dir": config.manual_dir}
+    dataset = load(config.dataset, label_column=config.label_column, **folders)
     config = options.with_defaults(config, dataset)
     sizes = [dataset.train.inputs.shape[1], *(config.hidden or ()), dataset.num_classes]
     if config.sweep is not None:
@@ -59,8 +55,7 @@ def prepare(config: TrainConfig, say: Say) -> Setup:
         dataset = dataclasses.replace(dataset, train=train, test=test)
     model, loss = build_model(config, sizes), LOSSES[MODEL_LOSSES[config.model][config.loss]]
     setup = Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)
-    for line in _describe(setup):
-        say(line)
+    _describe(setup, say)
     return setup
 
 
@@ -97,11 +92,7 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
     clock = time.perf_counter()
     train_epoch = training.make_train_epoch(build_step(setup))
     steps = training.compile_segments(
-        train_epoch,
-        begun.state,
-        train,
-        batch_size=config.batch_size,
-        num_params=num_params(params),
+        train_epoch, begun.state, train, batch_size=config.batch_size, num_params=num_params(params)
     )
     test = jax.device_put(setup.dataset.test)
     evaluation = training.evaluate.lower(setup.model.apply, setup.loss, params, test).compile()
@@ -120,21 +111,21 @@ def build(setup: Setup) -> tuple[training.Task, training.Progress, float]:
     return task, begun, compile_seconds
 
 
-def _describe(setup: Setup) -> Iterator[str]:
-    """Yield a line about the data, and one about the model and how it is trained."""
+def _describe(setup: Setup, say: Say) -> None:
+    """Say a line about the data, and one about the model and how it is trained."""
     config, dataset = setup.config, setup.dataset
     shape = " x ".join(map(str, dataset.image_shape or dataset.train.inputs.shape[1:]))
     classes = f"{dataset.num_classes} classes"
     if config.target is not None:
         classes = f"class {dataset.class_names[config.target]} against the rest"
-    yield (
+    say(
         f"data    {config.dataset}: {len(dataset.train.targets):,} training and "
         f"{len(dataset.test.targets):,} test examples of {shape}, {classes}"
     )
     network = filter(None, (config.model, *(config.hidden or ()), config.activation))
     count = num_params(jax.eval_shape(setup.model.init, jax.random.key(0)))
     rate = "" if config.sweep is not None else f" learning rate {config.learning_rate:g},"
-    yield (
+    say(
         f"model   {' '.join(map(str, network))}, {count:,} parameters; {config.loss}, "
         f"{config.optimizer},{rate} batch {config.batch_size}"
     )

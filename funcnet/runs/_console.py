@@ -74,9 +74,8 @@ def run_program(
 def as_option(message: str, config: type) -> str:
     """Write the parameter that a message begins with as an option of the command line."""
     name = message.partition(":")[0]
-    hints = get_type_hints(config, include_extras=True)
-    marks = getattr(hints.get(name), "__metadata__", ())
-    if name not in hints or tyro.conf.Positional in marks:
+    hint = get_type_hints(config, include_extras=True).get(name)
+    if hint is None or tyro.conf.Positional in getattr(hint, "__metadata__", ()):
         return message
     return f"--{name.replace('_', '-')}{message.removeprefix(name)}"
 
@@ -156,11 +155,10 @@ def _fail(message: str, *, code: int) -> NoReturn:
 
 def _bar(*, stderr: bool) -> Any:
     """Return a bar of rich that moves on a terminal, and shows nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
+    from rich import console, progress
 
-    console = Console(stderr=stderr, highlight=False)
-    return Bar(console=console, transient=True, disable=not console.is_terminal)
+    terminal = console.Console(stderr=stderr, highlight=False)
+    return progress.Progress(console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 @contextlib.contextmanager

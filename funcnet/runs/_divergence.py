@@ -7,19 +7,18 @@ import numpy as np
 from funcnet import training
 from funcnet.base import Examples, named_leaves
 from funcnet.runs._build import Setup, build_step
+from funcnet.training import Progress, StepInfo, TrainState, is_finite
 
 
 class DivergenceError(ArithmeticError):
     """A loss, a parameter or the optimiser's state stopped being finite."""
 
 
-def check_finite(
-    setup: Setup, before: training.Progress, after: training.Progress, info: training.StepInfo
-) -> None:
+def check_finite(setup: Setup, before: Progress, after: Progress, info: StepInfo) -> None:
     """Raise if the steps of a segment led to a number that is not finite; say where it began."""
     test_losses = [row.test_loss for row in after.rows[before.epoch :]]  # one if the epoch is whole
     losses = np.append(info.loss, test_losses)
-    if setup.config.on_nonfinite == "skip" or training.is_finite((losses, after.state)):
+    if setup.config.on_nonfinite == "skip" or is_finite((losses, after.state)):
         return
     steps = len(info.loss)
     lines = list(_replay(setup, before, steps))
@@ -29,7 +28,7 @@ def check_finite(
     raise DivergenceError("\n  ".join(lines))
 
 
-def _replay(setup: Setup, progress: training.Progress, steps: int) -> Iterator[str]:
+def _replay(setup: Setup, progress: Progress, steps: int) -> Iterator[str]:
     """Take the next steps again, one at a time; yield lines about the first that is not finite."""
     config, examples, state = setup.config, setup.dataset.train, progress.state
     order = training.epoch_order(
@@ -41,7 +40,7 @@ def _replay(setup: Setup, progress: training.Progress, steps: int) -> Iterator[s
         indices = order[start : start + config.batch_size]
         batch = training.shuffled(examples, indices)
         after, info = step(state, batch)
-        if not training.is_finite((info.loss, after)):
+        if not is_finite((info.loss, after)):
             yield _headline(progress, index, float(info.loss), after)
             yield f"batch: the examples {', '.join(map(str, indices))}"
             yield "{} after it: {}".format(*_spoilt(after))
@@ -50,9 +49,7 @@ def _replay(setup: Setup, progress: training.Progress, steps: int) -> Iterator[s
         state = after
 
 
-def _headline(
-    before: training.Progress, index: int, loss: float, after: training.TrainState
-) -> str:
+def _headline(before: Progress, index: int, loss: float, after: TrainState) -> str:
     """Return which number became what, and at which step."""
     became = f"loss became {loss}"
     if np.isfinite(loss):
@@ -64,7 +61,7 @@ def _headline(
     )
 
 
-def _spoilt(state: training.TrainState) -> tuple[str, str]:
+def _spoilt(state: TrainState) -> tuple[str, str]:
     """Return which part of a state is not finite, and its first leaf that is not."""
     for part, tree in (("parameters", state.params), ("optimiser's state", state.opt_state)):
         for name, leaf in named_leaves(tree).items():
@@ -73,7 +70,7 @@ def _spoilt(state: training.TrainState) -> tuple[str, str]:
     return "parameters", "all finite"
 
 
-def _first_operation(setup: Setup, state: training.TrainState, batch: Examples) -> str:
+def _first_operation(setup: Setup, state: TrainState, batch: Examples) -> str:
     """Return the first operation of a step that is not finite, and its line."""
     from funcnet import graph
 

@@ -125,10 +125,7 @@ class RunFolder:
         self._last_step, self._last_time = 0, time.perf_counter()
 
     def latest(self, begun: Progress, row: Any) -> Progress:
-        """Return the progress to go on from, bit for bit as it was saved; else `begun`.
-
-        `row` has the form of an epoch's row: its numbers, and its arrays of NumPy.
-        """
+        """Return the saved progress, bit for bit, or else `begun`; its rows have `row`'s form."""
         if self._saved is None:
             return begun
         path, record = self._saved

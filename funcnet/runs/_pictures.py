@@ -13,11 +13,8 @@ from jaxtyping import Float
 
 from funcnet.base import PathLike, UsageError
 
-GreyImage: TypeAlias = Float[np.ndarray, "height width"]
-"""Intensities. In the data sets a digit is light, up to 1, and its ground is dark, 0."""
-
-Prepared: TypeAlias = Float[np.ndarray, "side side"]
-"""An image as a model takes it, before it is flattened."""
+GreyImage: TypeAlias = Float[np.ndarray, "height width"]  # intensities
+Prepared: TypeAlias = Float[np.ndarray, "side side"]  # as a model takes it, before it is flattened
 
 INK = 0.2  # the least intensity of a pixel that belongs to the digit, not to its blurred edge
 
@@ -41,10 +38,7 @@ def read(path: PathLike) -> GreyImage:
 
 
 def light_on_dark(image: GreyImage) -> GreyImage:
-    """Return an image from 0, its ground, to 1, its digit. A lighter ground is inverted.
-
-    The ground is the median of the edge of the image.
-    """
+    """Return an image from 0, its ground, to 1, its digit. A lighter ground is inverted."""
     low, high = float(image.min()), float(image.max())
     if not 0 < high - low < np.inf:
         raise UsageError("expected a light and a dark colour; got one alone.")
