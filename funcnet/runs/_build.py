@@ -48,10 +48,8 @@ def prepare(config: TrainConfig, say: Say) -> Setup:
     device = select_device(config.device)
     say(f"device  {describe_device(device)}")
     if config.target is not None:
-        train, test = (
-            part._replace(targets=np.asarray(part.targets == config.target, np.int32))
-            for part in (dataset.train, dataset.test)
-        )
+        parts = (dataset.train, dataset.test)
+        train, test = (p._replace(targets=np.int32(p.targets == config.target)) for p in parts)
         dataset = dataclasses.replace(dataset, train=train, test=test)
     model, loss = build_model(config, sizes), LOSSES[MODEL_LOSSES[config.model][config.loss]]
     setup = Setup(config=config, device=device, dataset=dataset, model=model, loss=loss)

@@ -1,9 +1,4 @@
-"""Talk to the person who runs a program: epochs as they pass, and each error in one line.
-
-1. `run_program` reads the command line, runs a program, and turns its errors into exit codes.
-2. `stoppable` turns Ctrl-C into a question that a training asks now and then.
-3. `watch_epochs`, `watch_sweep` and `watch_count` show how far it is.
-"""
+"""Talk to the person who runs a program: epochs as they pass, and each error in one line."""
 
 import contextlib
 import io

@@ -31,10 +31,8 @@ def check_finite(setup: Setup, before: Progress, after: Progress, info: StepInfo
 def _replay(setup: Setup, progress: Progress, steps: int) -> Iterator[str]:
     """Take the next steps again, one at a time; yield lines about the first that is not finite."""
     config, examples, state = setup.config, setup.dataset.train, progress.state
-    order = training.epoch_order(
-        seed=config.seed, epoch=progress.epoch, num_examples=len(examples.targets)
-    )
-    step = build_step(setup)
+    step, count = build_step(setup), len(examples.targets)
+    order = training.epoch_order(seed=config.seed, epoch=progress.epoch, num_examples=count)
     for index in range(steps):
         start = config.batch_size * (len(progress.losses) + index)
         indices = order[start : start + config.batch_size]

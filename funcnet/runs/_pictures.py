@@ -1,7 +1,6 @@
 """Pictures of digits in files, brought into the form of the images that a model was trained on.
 
-`read` takes a picture of any size, coloured or transparent, dark on light or light on dark. The
-digit is then scaled and centred as `PREPARATIONS` say.
+`read` takes a picture of any size, coloured or transparent, dark on light or light on dark.
 """
 
 import warnings

@@ -78,12 +78,9 @@ def run(
         task, begun, compile_seconds = build(setup)
         leave = functools.partial(_leave, setup, compile_seconds)
         progress = train(setup, task, folder.latest(begun, ROW), folder, watch, stop, leave)
-    return Result(
-        model=setup.model,
-        params=progress.state.params,
-        history=progress.rows,
-        summary=_summary(setup, progress.rows, compile_seconds),
-    )
+    params, history = progress.state.params, progress.rows
+    summary = _summary(setup, history, compile_seconds)
+    return Result(model=setup.model, params=params, history=history, summary=summary)
 
 
 def train(

@@ -99,7 +99,6 @@ def tune(
 
 
 def _check_options(config: TrainConfig, lists: dict[str, list[Any]]) -> None:
-    """Refuse options that a sweep has no use for."""
     if config.gradients != "jax":
         raise UsageError(f"gradients: expected jax with --sweep; got {config.gradients}.")
     if config.on_nonfinite != "stop":
