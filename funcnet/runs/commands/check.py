@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from funcnet import chain_rule, data, models
+from funcnet import chain_rule, data, models, training
 from funcnet._files import write_whole
 from funcnet.activations import ACTIVATIONS
 from funcnet.base import UsageError, to_float
@@ -145,9 +145,7 @@ def model_cases(
                 name=f"{name}, {loss}",
                 batch=batch,
                 dtype=dtype,
-                function=lambda params, x, y, loss=LOSSES[loss], apply=model.apply: jnp.mean(
-                    loss(apply(params, x), y)
-                ),
+                function=training.mean_loss(model.apply, LOSSES[loss]),
                 hand=lambda params, x, y, by_hand=by_hand: by_hand(params, x, y)[1],
                 args=(params, x, y),
             )
