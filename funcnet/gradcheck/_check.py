@@ -4,7 +4,6 @@ Every element of a small leaf is checked; of a large leaf a sample, and random d
 a wrong element is found by bisection.
 """
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._claims import own_gradients
+from funcnet.gradcheck._claims import claims_at, own_gradients
 from funcnet.gradcheck._precision import phi_at, wide_arguments
 from funcnet.gradcheck._report import GradientReport
 from funcnet.gradcheck._slopes import Measured, Problem, measured, problem_at
@@ -65,12 +64,14 @@ def check_gradients(
     for name, value in (("seed", seed), ("rtol", rtol), ("atol", atol)):
         if value is not None and not value >= 0:
             raise UsageError(f"{name}: expected a number of at least 0; got {value!r}.")
+    at = point_at(function, args, numbers)
+    if not at.vector.size:
+        return _without_numbers(at)
     with jax.debug_key_reuse(False):  # a random key serves for every evaluation
-        report = _first_order(function, args, hand, numbers, seed, rtol, atol)
+        report = _first_order(function, at, hand, seed, rtol, atol or 0.0)
         if order == 1 or report.verdict == "fail":
             return report
-        slope = functools.wraps(function)(_slope_function(function, args, numbers, seed))
-        return _first_order(slope, args, None, numbers, seed, rtol, atol)
+        return _first_order(_slope_function(function, at, seed), at, None, seed, rtol, atol or 0.0)
 
 
 def assert_gradients(function: Callable, *args: Any, **options: Any) -> None:
@@ -105,27 +106,19 @@ def _check_arguments(
 
 
 def _first_order(
-    function: Callable,
-    args: tuple,
-    hand: Callable | None,
-    argnums: tuple[int, ...],
-    seed: int,
-    rtol: float | None,
-    atol: float | None,
+    function: Callable, at: Point, hand: Callable | None, seed: int, rtol: float | None, atol: float
 ) -> GradientReport:
     """Return the report on the gradient: first in float64, then in the dtypes of the arguments."""
-    at = point_at(function, args, argnums)
-    if not at.vector.size:
-        return _without_numbers(at)
     rng = np.random.default_rng(seed)
-    outputs = function(*args)
+    outputs = function(*at.args)
     onto = cotangents(outputs, rng)
     if hand is not None and not is_real_scalar(outputs):
         raise UsageError("hand: expected a function with one real number as output to check it by.")
     phi = phi_at(function, at, onto)
     own = own_gradients(projected(function, onto), hand, at, phi)
     with wide_arguments(phi.double):
-        problem = problem_at(at, phi, hand, own, rtol, atol, rng)
+        claims = claims_at(at, phi, hand, own, rng)
+        problem = problem_at(at, phi, claims, rtol, atol, rng)
         everywhere = {leaf: measured(problem, leaf, rng) for leaf in at.leaves if leaf.size}
         leaves = tuple(leaf_report(problem, leaf, everywhere) for leaf in at.leaves)
     remarks = _remarks(problem, everywhere.values())
@@ -150,11 +143,9 @@ def _remarks(problem: Problem, everywhere: Iterable[Measured]) -> tuple[str, ...
     return tuple(remarks)
 
 
-def _slope_function(
-    function: Callable, args: tuple, argnums: tuple[int, ...], seed: int
-) -> Callable[..., Any]:
+def _slope_function(function: Callable, at: Point, seed: int) -> Callable[..., Any]:
     """Return the gradient of a function, projected on random cotangents."""
     rng = np.random.default_rng(seed)
-    onto = cotangents(function(*args), rng)
-    gradient = jax.grad(projected(function, onto), argnums, allow_int=True)
-    return projected(gradient, cotangents(gradient(*args), rng))
+    onto = cotangents(function(*at.args), rng)
+    gradient = jax.grad(projected(function, onto), at.argnums, allow_int=True)
+    return projected(gradient, cotangents(gradient(*at.args), rng))

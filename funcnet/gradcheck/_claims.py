@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from funcnet.base import UsageError
-from funcnet.gradcheck._precision import Phi, attempt, compiled, visible_gradient
+from funcnet.gradcheck._precision import Phi, attempt, compiled, epsilon_of, visible_gradient
 from funcnet.gradcheck._vector import Leaf, Point, Vector, arguments, as_vector, random_numbers
 
 Gradients: TypeAlias = Mapping[str, Vector]
@@ -48,8 +48,9 @@ def claims_at(
         raise UsageError(
             "function: expected one that jax.grad can differentiate, or hand= to be checked."
         )
-    gradients = {}
+    gradients, forward, v = {}, None, random_numbers(rng, at.vector.shape)
     if phi.gradient is not None:
+        forward = _forward_mode(at, phi, v)
         gradients["jax.grad"] = np.concatenate(phi.gradient(at.arrays()))
     if hand is not None:
         try:
@@ -57,16 +58,10 @@ def claims_at(
         except TypeError:  # it refuses float64
             gradients["hand"] = _by_hand(hand, at, arguments(at, at.arrays(), wide=False))
     first = next(iter(gradients.values()))
-    visible = visible_gradient(phi, at.arrays())
-    v = random_numbers(rng, at.vector.shape)
-    return Claims(
-        gradients=gradients,
-        visible=first if visible is None else np.concatenate(visible),
-        v=v,
-        forward=None if phi.gradient is None else _forward_mode(at, phi, v),
-        own=own,
-        moved=_moved(at, phi, first, rng),
-    )
+    found = visible_gradient(phi, at.arrays())
+    visible = first if found is None else np.concatenate(found)
+    moved = _moved(at, phi, first, rng)
+    return Claims(gradients=gradients, visible=visible, v=v, forward=forward, own=own, moved=moved)
 
 
 def _by_hand(hand: Callable, at: Point, args: tuple) -> Vector:
@@ -99,7 +94,9 @@ def _forward_mode(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float]
 def _moved(at: Point, phi: Phi, first: Vector, rng: np.random.Generator) -> Vector:
     if phi.gradient is None:
         return np.zeros_like(first)
-    epsilon = np.concatenate([np.full(leaf.size, leaf.epsilon) for leaf in at.leaves])
+    epsilon = np.concatenate(
+        [np.full(leaf.size, epsilon_of(leaf)) for leaf in at.leaves if leaf.size]
+    )
     signs = rng.choice([-1.0, 1.0], [2, len(epsilon)])
     there = [np.concatenate(phi.gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
     with np.errstate(invalid="ignore"):

@@ -17,8 +17,10 @@ from jaxtyping import Bool, Float64
 
 RATIO = 8.0  # of a step and the next
 
+Steps: TypeAlias = Float64[np.ndarray, "steps"]
 PerLine: TypeAlias = Float64[np.ndarray, "lines"]
 PerStep: TypeAlias = Float64[np.ndarray, "lines steps"]
+BothSides: TypeAlias = Float64[np.ndarray, "lines 2 steps"]  # at t, and at −t
 Finer: TypeAlias = Float64[np.ndarray, "lines left"]
 
 
@@ -34,27 +36,21 @@ class Slopes(NamedTuple):
     floor: PerLine  # the noise over the largest step: a slope below it cannot be seen
 
 
-def steps(exponent: int, count: int) -> Float64[np.ndarray, "steps"]:
+def steps(exponent: int, count: int) -> Steps:
     """Return `count` steps, the first of them `2⁻ᵉˣᵖᵒⁿᵉⁿᵗ`."""
     return 2.0**-exponent / RATIO ** np.arange(count)
 
 
 def extrapolate(
-    plus: PerStep,
-    minus: PerStep,
-    middle: float,
-    t: Float64[np.ndarray, "steps"],
-    *,
-    noise: float,
-    rounding: float,
-    epsilon: float,
+    values: BothSides, middle: float, t: Steps, *, noise: float, rounding: float, epsilon: float
 ) -> Slopes:
-    """Return the slopes at 0 from values at `±t`, with their error bars.
+    """Return the slopes at 0 from the values at t and at −t, with their error bars.
 
     The tableau is `Aₘ(t) = (64ᵐ Aₘ₋₁(t) − Aₘ₋₁(8t)) / (64ᵐ − 1)`,
     with `A₀(t) = (f(t) − f(−t)) / 2t`. `rounding` is the part of the noise of a value that rounding
     alone explains; `epsilon` is the relative precision of arguments and values.
     """
+    plus, minus = values[:, 0], values[:, 1]
     with np.errstate(all="ignore"):
         central = (plus - minus) / (2 * t)
         last_digits = epsilon * (np.maximum(abs(plus), abs(minus)) + abs(central))
@@ -63,14 +59,9 @@ def extrapolate(
         value, bar = _smallest_bar(central, noise_of_slope)
         sizes = np.where(np.isfinite(left) & np.isfinite(right), np.fmax(abs(left), abs(right)), 0)
         left, right, kink = _sides(left, right, noise_of_slope)
+        steepest, floor = sizes.max(axis=1), np.fmin.reduce((rounding + last_digits) / t, axis=1)
     return Slopes(
-        value=value,
-        bar=bar,
-        left=left,
-        right=right,
-        kink=kink,
-        steepest=sizes.max(axis=1),
-        floor=np.fmin.reduce((rounding + last_digits) / t, axis=1),
+        value=value, bar=bar, left=left, right=right, kink=kink, steepest=steepest, floor=floor
     )
 
 

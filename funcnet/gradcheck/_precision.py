@@ -168,17 +168,17 @@ def in_float64(phi: Phi, arrays: Arrays) -> tuple[Phi, float]:
 
 def lowest_precision(jaxpr: jex.Jaxpr) -> float:
     """Return the coarsest relative precision between inputs and outputs; constants do not count."""
-    moved = {var for var in jaxpr.invars if _epsilon(var.aval)}
+    moved = {var for var in jaxpr.invars if epsilon_of(var.aval)}
     epsilons = [EPSILON]
     for equation in jaxpr.eqns:
         if any(isinstance(var, jex.Var) and var in moved for var in equation.invars):
             moved.update(equation.outvars)
-            epsilons += [_epsilon(var.aval) for var in equation.outvars]
+            epsilons += [epsilon_of(var.aval) for var in equation.outvars]
             epsilons += map(lowest_precision, jex.jaxprs_in_params(equation.params))
     return max(epsilons)
 
 
-def _epsilon(value: Any) -> float:
+def epsilon_of(value: Any) -> float:
     """Return the relative precision of a floating value; 0 for any other."""
     dtype = getattr(value, "dtype", np.dtype(np.int32))
     return float(jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
@@ -270,7 +270,7 @@ def _rounded(u: Any, square: Any) -> Any:
 
 
 def _rounded_backward(u: Any, adjoint: Any) -> tuple[Any, Any]:
-    moves = _epsilon(u) * (u * adjoint).astype(jnp.float64)
+    moves = epsilon_of(u) * (u * adjoint).astype(jnp.float64)
     return adjoint, jnp.sum(jnp.nan_to_num(moves, posinf=0, neginf=0) ** 2)
 
 

@@ -15,8 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from funcnet.gradcheck._claims import Claims, Gradients, claims_at
-from funcnet.gradcheck._differences import PerLine, Slopes, extrapolate, rounding_noise, steps
+from funcnet.gradcheck._claims import Claims
+from funcnet.gradcheck._differences import (
+    PerLine,
+    Slopes,
+    Steps,
+    extrapolate,
+    rounding_noise,
+    steps,
+)
 from funcnet.gradcheck._precision import COARSE, SMALL_LEAF, Phi, attempt, in_float64, largest_array
 from funcnet.gradcheck._report import MOST_FINDINGS
 from funcnet.gradcheck._vector import Leaf, Point, Vector
@@ -31,7 +38,6 @@ PerIndex: TypeAlias = Float64[np.ndarray, "checked"]
 Flags: TypeAlias = Bool[np.ndarray, "checked"]
 Sizes: TypeAlias = Float64[np.ndarray, "size"]
 Ranges: TypeAlias = Int[np.ndarray, "_ 2"]  # rows of `low, high`
-Steps: TypeAlias = Float64[np.ndarray, "steps"]
 
 PhiAlong: TypeAlias = Callable[[Vector, Ranges, PerLine], PerLine]
 """`(v, ranges, t) -> φ(x + t v)`, v cut to `low ≤ index < high`: one value per line."""
@@ -78,15 +84,9 @@ class Measured:
 
 
 def problem_at(
-    at: Point,
-    phi: Phi,
-    hand: Callable | None,
-    own: Gradients,
-    rtol: float | None,
-    atol: float | None,
-    rng: np.random.Generator,
+    at: Point, phi: Phi, claims: Claims, rtol: float | None, atol: float, rng: np.random.Generator
 ) -> Problem:
-    """Measure how accurate the values of φ are, and evaluate the gradients to check."""
+    """Measure how accurate the values of φ are."""
     fine, rounding = in_float64(phi, at.arrays())
     largest = len(at.vector) if phi.jaxpr is None else largest_array(phi.jaxpr.jaxpr)
     blocks = _blocks(at.leaves)
@@ -100,8 +100,8 @@ def problem_at(
         noise=max(4 * noise, rounding),
         rounding=rounding,
         rtol=max(np.sqrt(phi.epsilon), 1e-7) if rtol is None else rtol,
-        atol=0.0 if atol is None else atol,
-        claims=claims_at(at, phi, hand, own, rng),
+        atol=atol,
+        claims=claims,
     )
 
 
@@ -160,10 +160,10 @@ def _noise(
 def _slopes(problem: Problem, v: Vector, ranges: Ranges, t: Steps) -> Slopes:
     """Return the slopes along v, cut to each range, from these steps."""
     lines = np.repeat(ranges, 2 * len(t), axis=0), np.tile([*t, *-t], len(ranges))
-    plus, minus = np.split(problem.along(v, *lines).reshape(len(ranges), -1), 2, axis=1)
-    fine, noise, rounding = problem.fine, problem.noise, problem.rounding
-    precision = {"noise": noise, "rounding": rounding, "epsilon": fine.epsilon}
-    return extrapolate(plus, minus, fine.value, t, **precision)
+    values, fine = problem.along(v, *lines).reshape(len(ranges), 2, len(t)), problem.fine
+    return extrapolate(
+        values, fine.value, t, noise=problem.noise, rounding=problem.rounding, epsilon=fine.epsilon
+    )
 
 
 def _scales(x: Sizes) -> Sizes:

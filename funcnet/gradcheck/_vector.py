@@ -52,11 +52,6 @@ class Leaf:
         """How many real numbers make one element."""
         return 2 if np.issubdtype(self.dtype, np.complexfloating) else 1
 
-    @property
-    def epsilon(self) -> float:
-        """The relative precision of its numbers."""
-        return float(jnp.finfo(self.dtype).eps) if self.size else 0.0
-
     def located(self, index: int) -> tuple[tuple[int, ...], str, int]:
         """Return the element at an index of the vector, its part, and the part's sign in JAX.
 

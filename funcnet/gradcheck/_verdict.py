@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 
 from funcnet.gradcheck._diagnosis import looks_like
 from funcnet.gradcheck._differences import Slopes
-from funcnet.gradcheck._precision import constant_shapes
+from funcnet.gradcheck._precision import constant_shapes, epsilon_of
 from funcnet.gradcheck._report import MOST_FINDINGS, Finding, LeafReport
 from funcnet.gradcheck._slopes import Flags, Measured, PerIndex, Problem, differs, element_slopes
 from funcnet.gradcheck._vector import Leaf, Vector
@@ -52,16 +52,13 @@ def verdicts_on(problem: Problem, claimed: PerIndex, slopes: Slopes) -> Verdicts
         between = (low - room <= claimed) & (claimed <= high + room)
     still = (claimed == 0) & (slopes.steepest == 0)
     lost = np.maximum(size, slopes.bar) <= LOST * slopes.floor
-    return np.select(
-        [
-            ~np.isfinite(claimed),
-            slopes.kink & between,
-            ~close & np.isfinite(slopes.bar),
-            _is_narrow(problem, size, slopes) | still | close & lost,
-        ],
-        ["nonfinite", "kink", "wrong", "match"],
-        "undecided",
-    )
+    verdicts = {
+        "nonfinite": ~np.isfinite(claimed),
+        "kink": slopes.kink & between,
+        "wrong": ~close & np.isfinite(slopes.bar),
+        "match": _is_narrow(problem, size, slopes) | still | close & lost,
+    }
+    return np.select([*verdicts.values()], [*verdicts], "undecided")
 
 
 def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Flags:
@@ -210,7 +207,7 @@ def _compare_own(problem: Problem, leaf: Leaf, report: LeafReport) -> LeafReport
         return report
     claims, claimed = problem.claims, problem.claims.first
     largest = np.max(abs(claimed[leaf.span]))
-    epsilon = max(leaf.epsilon, problem.phi.epsilon)
+    epsilon = max(epsilon_of(leaf), problem.phi.epsilon)
     lost = problem.lost(leaf) * epsilon / problem.phi.epsilon
     rounding = 16 * claims.moved[leaf.span] + 4 * np.sqrt(epsilon) * largest
     size = max(largest, np.max(lost)) or 1.0
@@ -220,12 +217,10 @@ def _compare_own(problem: Problem, leaf: Leaf, report: LeafReport) -> LeafReport
         if bad.size:
             index = leaf.start + bad[0]
             there = {**claims.gradients, **claims.own}
-            return dataclasses.replace(
-                report,
-                verdict="wrong" if np.isfinite(gradient[index]) else "nonfinite",
-                looks_like=f"right in float64, not in {leaf.dtype}",
-                findings=(_finding(leaf, there, name, index, claimed[index], 0.0),),
-            )
+            found = _finding(leaf, there, name, index, claimed[index], 0.0)
+            verdict = "wrong" if np.isfinite(gradient[index]) else "nonfinite"
+            why = f"right in float64, not in {leaf.dtype}"
+            return dataclasses.replace(report, verdict=verdict, looks_like=why, findings=(found,))
         report = dataclasses.replace(report, error=max(report.error, float(np.max(gap) / size)))
         lost = np.minimum(lost, 8 * np.max(gap) + lost / 1024)  # by hand no worse than jax.grad
     return report
