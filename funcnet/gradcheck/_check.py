@@ -1,8 +1,4 @@
-"""The flow of a gradient check on one page: φ, claims, slopes, verdicts, report.
-
-Every element of a small leaf is checked; of a large leaf a sample, and random directions, in which
-a wrong element is found by bisection.
-"""
+"""The flow of a gradient check on one page: φ, claims, slopes, verdicts, report."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

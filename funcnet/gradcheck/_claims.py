@@ -13,8 +13,7 @@ from funcnet.base import UsageError
 from funcnet.gradcheck._precision import Phi, attempt, compiled, epsilon_of, visible_gradient
 from funcnet.gradcheck._vector import Leaf, Point, Vector, arguments, as_vector, random_numbers
 
-Gradients: TypeAlias = Mapping[str, Vector]
-"""Gradients by their names, "jax.grad" and "hand"."""
+Gradients: TypeAlias = Mapping[str, Vector]  # by name: "jax.grad" and "hand"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,8 +23,7 @@ class Claims:
     gradients: Gradients  # in float64; "jax.grad" before "hand"; one of them may be missing
     visible: Vector  # the first, with every `stop_gradient` taken out
     v: Vector  # a random direction
-    forward: Callable[[int, int], float] | None
-    """`(low, high) -> J v` in forward mode, v cut to `low ≤ index < high`; None without a rule."""
+    forward: Callable[[int, int], float] | None  # (low, high) ↦ J v, v cut to this range
     own: Gradients  # in the dtypes of the arguments
     moved: Vector  # the first's change when the point is rounded to the dtypes of its leaves
 
@@ -58,8 +56,7 @@ def claims_at(
         except TypeError:  # it refuses float64
             gradients["hand"] = _by_hand(hand, at, arguments(at, at.arrays(), wide=False))
     first = next(iter(gradients.values()))
-    found = visible_gradient(phi, at.arrays())
-    visible = first if found is None else np.concatenate(found)
+    visible = np.concatenate(visible_gradient(phi, at.arrays()) or [first])
     moved = _moved(at, phi, first, rng)
     return Claims(gradients=gradients, visible=visible, v=v, forward=forward, own=own, moved=moved)
 
@@ -94,9 +91,8 @@ def _forward_mode(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float]
 def _moved(at: Point, phi: Phi, first: Vector, rng: np.random.Generator) -> Vector:
     if phi.gradient is None:
         return np.zeros_like(first)
-    epsilon = np.concatenate(
-        [np.full(leaf.size, epsilon_of(leaf)) for leaf in at.leaves if leaf.size]
-    )
+    floating = [leaf for leaf in at.leaves if leaf.size]
+    epsilon = np.concatenate([np.full(leaf.size, epsilon_of(leaf)) for leaf in floating])
     signs = rng.choice([-1.0, 1.0], [2, len(epsilon)])
     there = [np.concatenate(phi.gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
     with np.errstate(invalid="ignore"):

@@ -133,7 +133,7 @@ def _spread(finer: Finer, column: PerStep) -> Finer:
     return step
 
 
-def rounding_noise(values: Float64[np.ndarray, "spacings points"]) -> float:
+def noise_of(values: Float64[np.ndarray, "spacings points"]) -> float:
     """Return the noise of values at equally spaced points, from their fourth differences.
 
     A smooth function's k-th difference vanishes with the spacing; noise of deviation σ leaves

@@ -78,11 +78,10 @@ def phi_at(function: Callable, at: Point, onto: Cotangents) -> Phi:
         try:
             with wide_arguments(double):
                 accepted.append(phi := _evaluated(function, at, onto, double, wide))
-        except Refused as refused:
-            refusal = refused.__cause__
-        else:
             if phi.gradient is not None and phi.epsilon <= COARSE:
                 return phi
+        except Refused as refused:
+            refusal = refused.__cause__
     if refusal and not accepted:
         raise refusal
     return min(accepted, key=lambda phi: (phi.gradient is None, phi.epsilon > COARSE))
@@ -284,7 +283,6 @@ def widened(jaxpr: jex.ClosedJaxpr) -> Callable[..., list[Any]]:
 
 
 def _widely(equation: jex.JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
-    """Carry out an equation on float64 numbers."""
     name = equation.primitive.name
     if name == "reduce_precision":
         return operands

@@ -66,6 +66,10 @@ class LeafReport:
     looks_like: str | None = None
     findings: tuple[Finding, ...] = ()
 
+    def _row(self) -> tuple[str, ...]:
+        array, error = f"{self.dtype}{list(self.shape)}", f"error {self.error:.1e}"
+        return self.path, array, self.verdict, error, self.checked
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GradientReport:
@@ -93,16 +97,7 @@ class GradientReport:
 
     def __str__(self) -> str:
         """Return the verdict, the leaves and the remarks."""
-        rows = [
-            (
-                leaf.path,
-                f"{leaf.dtype}{list(leaf.shape)}",
-                leaf.verdict,
-                f"error {leaf.error:.1e}",
-                leaf.checked,
-            )
-            for leaf in self.leaves
-        ]
+        rows = [leaf._row() for leaf in self.leaves]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"gradient check: {self.verdict}"]
         for leaf, row in zip(self.leaves, rows, strict=True):

@@ -16,14 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from funcnet.gradcheck._claims import Claims
-from funcnet.gradcheck._differences import (
-    PerLine,
-    Slopes,
-    Steps,
-    extrapolate,
-    rounding_noise,
-    steps,
-)
+from funcnet.gradcheck._differences import PerLine, Slopes, Steps, extrapolate, noise_of, steps
 from funcnet.gradcheck._precision import COARSE, SMALL_LEAF, Phi, attempt, in_float64, largest_array
 from funcnet.gradcheck._report import MOST_FINDINGS
 from funcnet.gradcheck._vector import Leaf, Point, Vector
@@ -39,8 +32,7 @@ Flags: TypeAlias = Bool[np.ndarray, "checked"]
 Sizes: TypeAlias = Float64[np.ndarray, "size"]
 Ranges: TypeAlias = Int[np.ndarray, "_ 2"]  # rows of `low, high`
 
-PhiAlong: TypeAlias = Callable[[Vector, Ranges, PerLine], PerLine]
-"""`(v, ranges, t) -> φ(x + t v)`, v cut to `low ≤ index < high`: one value per line."""
+PhiAlong: TypeAlias = Callable[[Vector, Ranges, PerLine], PerLine]  # (v, ranges, t) ↦ φ(x + t v)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,7 +146,7 @@ def _noise(
     spacings = np.sqrt(epsilon) / np.array([[1.0], [64.0], [4096.0]])
     t = spacings * np.arange(1, 10)  # beside the point, where a function may jump
     ranges = np.tile([block.start, block.stop], [t.size, 1])
-    return rounding_noise(along(v, ranges, t.ravel()).reshape(t.shape))
+    return noise_of(along(v, ranges, t.ravel()).reshape(t.shape))
 
 
 def _slopes(problem: Problem, v: Vector, ranges: Ranges, t: Steps) -> Slopes:
@@ -179,17 +171,16 @@ def element_slopes(problem: Problem, leaf: Leaf, indices: Indices) -> Slopes:
     A derivative is a limit: where two slopes contradict, that from smaller steps wins; elsewhere
     that with the smaller bar.
     """
-    numbers = indices - leaf.start
     claimed = problem.claims.gradients.values()
-    (scales, t), *careful = _tries(problem, leaf)
-    best = _along_elements(problem, leaf, indices, scales, t)
-    closest = scales[numbers] * t[-1]
-    for scales, t in careful:
+    (v, t), *careful = _tries(problem, leaf)
+    best = _along_elements(problem, v, indices, t)
+    closest = v[indices] * t[-1]
+    for v, t in careful:
         unsure = np.flatnonzero(_unsure(problem, [g[indices] for g in claimed], best))
         if not unsure.size:
             break
-        again = _along_elements(problem, leaf, indices[unsure], scales, t)
-        smallest = scales[numbers[unsure]] * t[-1]
+        again = _along_elements(problem, v, indices[unsure], t)
+        smallest = v[indices[unsure]] * t[-1]
         contradict = abs(again.value - best.value[unsure]) > again.bar + best.bar[unsure]
         better = np.where(contradict, smallest < closest[unsure], again.bar < best.bar[unsure])
         for side, new in zip(best, again, strict=True):
@@ -198,9 +189,10 @@ def element_slopes(problem: Problem, leaf: Leaf, indices: Indices) -> Slopes:
     return best
 
 
-def _tries(problem: Problem, leaf: Leaf) -> list[tuple[Sizes, Steps]]:
-    """Return steps, and their unit per number: few; more; in its own scale; larger."""
-    x = problem.at.vector[leaf.span]
+def _tries(problem: Problem, leaf: Leaf) -> list[tuple[Vector, Steps]]:
+    """Return the unit of each number, and steps: few; more; in its own scale; larger."""
+    x = np.zeros_like(problem.at.vector)
+    x[leaf.span] = problem.at.vector[leaf.span]
     scales = _scales(x)
     own = np.where(x != 0, abs(x), 2.0**-40 * scales)
     coarse = problem.fine.epsilon > COARSE
@@ -212,11 +204,7 @@ def _tries(problem: Problem, leaf: Leaf) -> list[tuple[Sizes, Steps]]:
     ]
 
 
-def _along_elements(
-    problem: Problem, leaf: Leaf, indices: Indices, scales: Sizes, t: Steps
-) -> Slopes:
-    v = np.zeros_like(problem.at.vector)
-    v[leaf.span] = scales
+def _along_elements(problem: Problem, v: Vector, indices: Indices, t: Steps) -> Slopes:
     slopes = _slopes(problem, v, np.c_[indices, indices + 1], t)
     return Slopes._make(side if side.dtype == bool else side / v[indices] for side in slopes)
 

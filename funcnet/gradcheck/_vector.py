@@ -200,7 +200,6 @@ def project(outputs: Any, onto: Cotangents) -> Float[Array, ""]:
 
 
 def projected(function: Callable, onto: Cotangents) -> Callable[..., Float[Array, ""]]:
-    """Return a function with its outputs projected."""
     return lambda *args: project(function(*args), onto)
 
 

@@ -71,13 +71,9 @@ def _is_narrow(problem: Problem, size: PerIndex, slopes: Slopes) -> Flags:
 
 
 def skipped(leaf: Leaf) -> LeafReport:
-    """Return the report on a leaf without numbers."""
+    checked = f"not at all: {leaf.skipped}"
     return LeafReport(
-        path=leaf.path,
-        shape=leaf.shape,
-        dtype=leaf.dtype,
-        checked=f"not at all: {leaf.skipped}",
-        verdict="skipped",
+        path=leaf.path, shape=leaf.shape, dtype=leaf.dtype, checked=checked, verdict="skipped"
     )
 
 
@@ -125,11 +121,11 @@ def _report(
 
 def hidden(problem: Problem, here: Measured) -> Flags:
     """Whether a `stop_gradient` hides a slope: the gradient is wrong, and right without it."""
-    wrong, visibly_wrong = (
-        verdicts_on(problem, gradient[here.indices], here.slopes) == "wrong"
-        for gradient in (problem.claims.first, problem.claims.visible)
-    )
-    return wrong & ~visibly_wrong
+
+    def is_wrong(gradient: Vector) -> Flags:
+        return verdicts_on(problem, gradient[here.indices], here.slopes) == "wrong"
+
+    return is_wrong(problem.claims.first) & ~is_wrong(problem.claims.visible)
 
 
 def _error(measured: Measured, codes: Verdicts, shown: Vector) -> float:

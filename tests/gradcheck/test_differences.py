@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from funcnet.gradcheck._differences import extrapolate, rounding_noise, steps
+from funcnet.gradcheck._differences import extrapolate, noise_of, steps
 
 
 def test_steps_are_eighths():
@@ -26,6 +26,6 @@ def test_a_kink_has_two_sides():
 
 
 def test_noise_is_told_from_curvature():
-    assert rounding_noise(np.linspace(0, 1, 9)[None] ** 2) < 1e-15
+    assert noise_of(np.linspace(0, 1, 9)[None] ** 2) < 1e-15
     noisy = np.round(np.random.default_rng(0).uniform(size=[3, 9]), 3)
-    assert 0.05 < rounding_noise(noisy) < 1
+    assert 0.05 < noise_of(noisy) < 1

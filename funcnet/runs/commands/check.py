@@ -79,8 +79,7 @@ def main(options: Options) -> None:
     if options.out is not None:
         write_whole(options.out, as_json(rows, options))
     if failed:
-        failures = "\n".join(failed)
-        sys.exit(f"error: expected every gradient to pass; these do not:\n{failures}")
+        sys.exit("\n".join(["error: expected every gradient to pass; these do not:", *failed]))
 
 
 def load_batches(options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -191,10 +190,7 @@ def as_json(rows: Sequence[tuple[Case, GradientReport]], options: Options) -> by
 
 
 def _record(case: Case, report: GradientReport) -> dict[str, Any]:
+    of_case = {"name": case.name, "batch": case.batch, "dtype": case.dtype}
     leaves = [{**dataclasses.asdict(leaf), "dtype": str(leaf.dtype)} for leaf in report.leaves]
-    return {
-        **{name: getattr(case, name) for name in ("name", "batch", "dtype")},
-        "error": report.error,
-        "verdict": report.verdict,
-        "report": {"leaves": leaves, "remarks": report.remarks},
-    }
+    whole = {"leaves": leaves, "remarks": report.remarks}
+    return {**of_case, "error": report.error, "verdict": report.verdict, "report": whole}
