@@ -46,10 +46,11 @@ def claims_at(
         raise UsageError(
             "function: expected one that jax.grad can differentiate, or hand= to be checked."
         )
-    gradients, forward, v = {}, None, random_numbers(rng, at.vector.shape)
+    v = random_numbers(rng, at.vector.shape)
+    gradients, forward, moved = {}, None, np.zeros_like(v)
     if phi.gradient is not None:
-        forward = _forward_mode(at, phi, v)
-        gradients["jax.grad"] = np.concatenate(phi.gradient(at.arrays()))
+        gradients["jax.grad"] = reverse = np.concatenate(phi.gradient(at.arrays()))
+        forward, moved = _forward_mode(at, phi, v), _moved(at, phi.gradient, reverse, rng)
     if hand is not None:
         try:
             gradients["hand"] = _by_hand(hand, at, arguments(at, at.arrays(), wide=phi.wide))
@@ -57,7 +58,6 @@ def claims_at(
             gradients["hand"] = _by_hand(hand, at, arguments(at, at.arrays(), wide=False))
     first = next(iter(gradients.values()))
     visible = np.concatenate(visible_gradient(phi, at.arrays()) or [first])
-    moved = _moved(at, phi, first, rng)
     return Claims(gradients=gradients, visible=visible, v=v, forward=forward, own=own, moved=moved)
 
 
@@ -88,15 +88,13 @@ def _forward_mode(at: Point, phi: Phi, v: Vector) -> Callable[[int, int], float]
     return found and (lambda low, high: float(found[0](direction, low, high)))
 
 
-def _moved(at: Point, phi: Phi, first: Vector, rng: np.random.Generator) -> Vector:
-    if phi.gradient is None:
-        return np.zeros_like(first)
+def _moved(at: Point, gradient: Callable, here: Vector, rng: np.random.Generator) -> Vector:
     floating = [leaf for leaf in at.leaves if leaf.size]
     epsilon = np.concatenate([np.full(leaf.size, epsilon_of(leaf)) for leaf in floating])
     signs = rng.choice([-1.0, 1.0], [2, len(epsilon)])
-    there = [np.concatenate(phi.gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
+    there = [np.concatenate(gradient(at.arrays(1 + epsilon * sign))) for sign in signs]
     with np.errstate(invalid="ignore"):
-        return np.max(abs(np.array(there) - first), axis=0)
+        return np.max(abs(np.array(there) - here), axis=0)
 
 
 def own_gradients(function: Callable, hand: Callable | None, at: Point, phi: Phi) -> Gradients:

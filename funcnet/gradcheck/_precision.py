@@ -45,11 +45,10 @@ def wide_arguments(double: bool) -> Iterator[None]:
     dtype. A constant out of float32's range, such as the lowest float64, becomes infinite.
     """
     x64 = jax.enable_x64(True) if double else nullcontext()
-    promotion = jax.numpy_dtype_promotion("standard")
     before = jax.config.values["jax_explicit_x64_dtypes"]
     jax.config.update("jax_explicit_x64_dtypes", "allow")
     try:
-        with x64, promotion, np.errstate(over="ignore"):
+        with x64, jax.numpy_dtype_promotion("standard"), np.errstate(over="ignore"):
             yield
     finally:
         jax.config.update("jax_explicit_x64_dtypes", before)

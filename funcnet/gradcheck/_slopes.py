@@ -83,7 +83,8 @@ def problem_at(
     largest = len(at.vector) if phi.jaxpr is None else largest_array(phi.jaxpr.jaxpr)
     blocks = _blocks(at.leaves)
     along = _along_lines(fine, at, blocks, int(np.clip(NUMBERS // largest, 1, LINES)))
-    noise = max(_noise(along, at, block, fine.epsilon, rng) for block in blocks)
+    v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
+    noise = max(_noise(along, v, block, fine.epsilon) for block in blocks)
     return Problem(
         at=at,
         phi=phi,
@@ -138,11 +139,8 @@ def _in_chunks(size: int, function: Callable, lines: Sequence[np.ndarray]) -> Pe
     return np.concatenate(values)[:count]
 
 
-def _noise(
-    along: PhiAlong, at: Point, block: range, epsilon: float, rng: np.random.Generator
-) -> float:
-    """Return the rounding noise of φ along a random line of the block."""
-    v = at.vector * rng.choice([-1.0, 1.0], at.vector.shape)
+def _noise(along: PhiAlong, v: Vector, block: range, epsilon: float) -> float:
+    """Return the rounding noise of φ along v, cut to a block."""
     spacings = np.sqrt(epsilon) / np.array([[1.0], [64.0], [4096.0]])
     t = spacings * np.arange(1, 10)  # beside the point, where a function may jump
     ranges = np.tile([block.start, block.stop], [t.size, 1])

@@ -151,13 +151,13 @@ def _finding(
 ) -> Finding:
     """Return the gradients at an index of the vector; a complex one as JAX conjugates it."""
     element, part, sign = leaf.located(int(index))
-    by_jax, by_hand = gradients.get("jax.grad"), gradients.get("hand")
+    values = {name: sign * float(gradient[index]) for name, gradient in gradients.items()}
     return Finding(
         path=leaf.path,
         index=element,
         part=part,
-        jax=float("nan") if by_jax is None else sign * float(by_jax[index]),
-        hand=None if by_hand is None else sign * float(by_hand[index]),
+        jax=values.get("jax.grad", math.nan),
+        hand=values.get("hand"),
         numerical=sign * float(slope),
         bar=float(bar),
         disagrees=disagrees,

@@ -171,9 +171,8 @@ def as_table(rows: Sequence[tuple[Case, GradientReport]]) -> str:
     for case, report in rows:
         line = lines.setdefault((case.name, case.batch), "")
         lines[case.name, case.batch] = f"{line}  {report.error:8.1e}  {report.verdict:<9}"
-    return "\n".join(
-        f"{name:<42}  {batch:<8}{cells}".rstrip() for (name, batch), cells in lines.items()
-    )
+    table = [f"{name:<42}  {batch:<8}{cells}".rstrip() for (name, batch), cells in lines.items()]
+    return "\n".join(table)
 
 
 def as_json(rows: Sequence[tuple[Case, GradientReport]], options: Options) -> bytes:
