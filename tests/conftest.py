@@ -14,13 +14,6 @@ MNIST_DIR = pathlib.Path(
     os.environ.get("FUNCNET_MNIST_DIR", REPOSITORY.parent / "shared/data/mnist")
 )
 
-
-def pytest_configure(config):
-    """Let the quick tests compile quickly; the slow ones run the programs that users run."""
-    if config.option.markexpr == "not slow":
-        _ = os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-
-
 jax.config.update("jax_num_cpu_devices", 2)  # a sweep divides its models among devices
 
 hypothesis.settings.register_profile("funcnet", deadline=None)  # the first call compiles
