@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 
 import hypothesis
 import jax
@@ -13,6 +14,25 @@ REPOSITORY = pathlib.Path(__file__).parents[1]
 MNIST_DIR = pathlib.Path(
     os.environ.get("FUNCNET_MNIST_DIR", REPOSITORY.parent / "shared/data/mnist")
 )
+
+QUICKLY = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+}
+"""Settings under which a test compiles quickly; most of the time of the quick tests is that."""
+
+
+def pytest_configure(config):
+    """Let the quick tests compile quickly, and no two workers the same program.
+
+    The slow tests compile as users do.
+    """
+    if config.option.markexpr == "not slow" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ.update(QUICKLY, JAX_COMPILATION_CACHE_DIR=folder.name)
+
 
 jax.config.update("jax_num_cpu_devices", 2)  # a sweep divides its models among devices
 

@@ -120,7 +120,9 @@ CHECKS = [
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    "check", [*CHECKS[:-1], pytest.param(check_networks, marks=pytest.mark.slow)]
+)
 def test_rules(check):
     check(chain_rule)
 

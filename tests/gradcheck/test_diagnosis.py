@@ -35,6 +35,7 @@ def test_looks_like(claimed, expected):
     assert looks_like(here, claimed, claimed != TRUTH, [], [8]) == expected
 
 
+@pytest.mark.slow
 @given(
     shape=st.sampled_from([(3,), (2, 3)]),
     numbers=st.permutations([-2.0, -1.1, -0.5, 0.7, 1.5, 3.0]),

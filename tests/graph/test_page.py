@@ -109,6 +109,7 @@ def walk(page, graph):
         yield "backward", node
 
 
+@pytest.mark.slow
 def test_every_step_shows_the_graphs_numbers(show, lecture):
     page = show(lecture)
     values = {name: VALUES[name] for name in ("w1", "w2", "w3", "w4", "a")}

@@ -91,6 +91,7 @@ def test_a_larger_graph_is_folded_by_line_and_turn():
     assert boxes[2].title == "x#3: 3 operations"
 
 
+@pytest.mark.slow
 def test_a_network_of_the_size_of_mnist():
     model = fn.models.mlp((784, 128, 10))
     params = model.init(jax.random.key(0))

@@ -111,7 +111,8 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(kind, tmp_path, every_ep
     assert left_behind(tmp_path / "a") == expected
 
 
-@pytest.mark.parametrize("kind", quick(["momentum", "sweep"], "momentum"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["momentum", "sweep"])
 def test_more_epochs_go_on(kind, tmp_path, every_epoch):
     config = TrainConfig(**{**KINDS[kind], "epochs": 5})
     quietly(dataclasses.replace(config, out=tmp_path / "whole"))
@@ -364,9 +365,10 @@ class TestProcess:
         while not process.stdout.readline().strip().startswith("1 "):
             assert process.poll() is None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("number", "code"),
-        [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+        [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
     )
     def test_a_signal_saves_and_says_how_to_go_on(self, number, code, tmp_path):
         out = tmp_path / "a"

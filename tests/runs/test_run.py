@@ -259,6 +259,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(train, tmp_pat
     assert "epoch" not in out
 
 
+@pytest.mark.slow
 def test_divergence_names_the_step_and_keeps_what_was_reached(train, own, tmp_path):
     """Inputs of 1e18: the first epoch's loss is finite, the second's is not."""
     huge = np.load(own)

@@ -147,6 +147,7 @@ def on_paper(image):
     return page.convert("RGB")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_pictures_of_mnist_are_predicted_as_the_arrays_are(
     form, mnist, mnist_run, predict, tmp_path

@@ -116,6 +116,7 @@ def test_the_models_are_divided_among_the_devices(examples, monkeypatch):
     assert [shard.data.shape for shard in weight.addressable_shards] == [(2, 10, 64)] * 2
 
 
+@pytest.mark.slow
 def test_models_that_do_not_divide_among_the_devices(examples, monkeypatch):
     """Two devices compute the last of three twice, and leave it out; one device goes on."""
     train, validation = examples

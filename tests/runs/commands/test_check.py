@@ -108,7 +108,7 @@ def some_cases(dtype):
         yield next(case for case in cases if case.name == name)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.slow), "float32"])
 def test_one_of_each_kind_passes(dtype):
     with jax.enable_x64(dtype == "float64"):
         for report in (check.check(case, 0) for case in some_cases(dtype)):
