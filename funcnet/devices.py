@@ -40,7 +40,7 @@ def select_device(name: str = "auto") -> Device:
         raise UsageError(
             f"device: expected a {name} that JAX can see; it sees {jax.default_backend()} only "
             f"({str(error).splitlines()[0]}). Choose 'auto' or 'cpu', or install JAX for NVIDIA: "
-            "pip install -e '.[cuda]'."
+            "pip install 'jax[cuda13]'."
         ) from error
 
 

@@ -78,7 +78,7 @@ def main(options: Options) -> None:
     if chromium is None:
         raise OSError("expected Chromium on the path: apt-get install chromium.")
     function, args = EXAMPLES["lecture"]()
-    page = fn.render.page(fn.trace(function)(*args))
+    page = fn.graph.draw.page(fn.trace(function)(*args))
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=sandbox)

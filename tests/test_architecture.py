@@ -33,7 +33,6 @@ LAZY = {
     "safetensors",
     "tyro",
     "PIL",
-    "orbax",
 }
 
 

@@ -76,7 +76,7 @@ class TestSweep:
     def test_no_settings(self, funcnet):
         code, out, err = funcnet("sweep")
         assert (code, out) == (2, "")
-        assert err.startswith("error: sweep: expected one of learning_rate, seed, l2, scale; got")
+        assert err.startswith("error: sweep: expected settings, as learning_rate=0.1,0.3 seed=0:8")
 
     def test_it_is_train_with_sweep(self, funcnet, tmp_path):
         quiet = ("--epochs", "1", "--quiet")

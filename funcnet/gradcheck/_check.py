@@ -104,7 +104,7 @@ def _check_arguments(
 def _first_order(
     function: Callable, at: Point, hand: Callable | None, seed: int, rtol: float | None, atol: float
 ) -> GradientReport:
-    """Return the report on the gradient: first in float64, then in the dtypes of the arguments."""
+    """Return the report on one gradient, in float64 and in the dtypes of the arguments."""
     rng = np.random.default_rng(seed)
     outputs = function(*at.args)
     onto = cotangents(outputs, rng)

@@ -14,9 +14,10 @@
 Begin with `_graph`: `trace` is this list in code.
 """
 
+from funcnet.graph import draw
 from funcnet.graph._chain import ChainRule
 from funcnet.graph._graph import Graph, gradient, trace
 from funcnet.graph._nodes import Edge, Node
 from funcnet.graph._nonfinite import NonFinite
 
-__all__ = ["ChainRule", "Edge", "Graph", "Node", "NonFinite", "gradient", "trace"]
+__all__ = ["ChainRule", "Edge", "Graph", "Node", "NonFinite", "draw", "gradient", "trace"]

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jaxlib
 import numpy as np
+import optax
 from filelock import FileLock, Timeout
 
 from funcnet._files import write_whole
@@ -36,7 +38,8 @@ FILES = (
     "summary.json",  # how the run ended, and on what
     "sweep.json",  # of a sweep, in place of the metrics
 )
-VERSIONS = {"jax": jax.__version__, "numpy": np.__version__}  # which decide the bits of a run
+VERSIONS = {library.__name__: library.__version__ for library in (jax, jaxlib, np, optax)}
+"""The versions of the libraries that decide the bits of a run."""
 
 
 class Saved(NamedTuple):

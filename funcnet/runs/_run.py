@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_type_hints
 
 import jax
 
-from funcnet.base import Model, Params
+from funcnet.base import Model, Params, UsageError
 from funcnet.devices import describe_device
 from funcnet.runs._artifacts import as_curves, write_results
 from funcnet.runs._build import Say, Setup, build, prepare
@@ -73,6 +73,8 @@ def run(
       DivergenceError: the loss stopped being finite; `config.out` holds the epochs before.
       Stopped: `stop()` returned True; `config.out` holds the progress.
     """
+    if config.sweep is not None:
+        raise UsageError("sweep: expected None; funcnet.runs.tune trains the models of a sweep.")
     setup = prepare(config, say)
     with run_folder(setup.config, setup.dataset, say) as folder, jax.default_device(setup.device):
         task, begun, compile_seconds = build(setup)
@@ -94,13 +96,15 @@ def train(
 ) -> Progress:
     """Train the epochs that are left; `leave(the whole epochs)`, however the training ends."""
     epochs, whole = setup.config.epochs, progress
-    segments = train_epochs(task, progress, epochs=epochs)
+
+    def stop_if_asked() -> None:
+        if progress.epoch < epochs and stop():
+            raise Stopped(progress, setup.config.out)
+
     try:
         with watch(epochs) as show:
-            while progress.epoch < epochs:
-                if stop():
-                    raise Stopped(progress, setup.config.out)
-                after, info = next(segments)
+            stop_if_asked()
+            for after, info in train_epochs(task, progress, epochs=epochs):
                 if setup.config.sweep is None:  # else the other models go on
                     check_finite(setup, progress, after, info)
                 progress = after
@@ -108,14 +112,17 @@ def train(
                 if progress.is_between_epochs:
                     whole = progress
                     show(progress)
+                stop_if_asked()
     finally:
-        folder.save(progress, now=True)
-        leave(whole)
+        try:
+            folder.save(progress, now=True)
+        finally:
+            leave(whole)
     return progress
 
 
 def _leave(setup: Setup, compile_seconds: float, whole: Progress) -> None:
-    """Write the files of the whole epochs, if there are any."""
+    """Write the files of the whole epochs, if this process trained one."""
     config = setup.config
     if config.out is not None and whole.rows and whole.is_between_epochs:
         curves = as_curves(whole.rows, title=f"{config.dataset}, {config.model}")

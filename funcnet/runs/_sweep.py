@@ -36,7 +36,9 @@ def parse_sweep(specifications: Sequence[str]) -> dict[str, list[Any]]:
     {'learning_rates': [0.1, 0.3], 'seeds': [0, 1, 2, 3]}
     """
     lists: dict[str, list[Any]] = {}
-    for specification in specifications or [""]:
+    if not specifications:
+        raise UsageError("sweep: expected settings, as learning_rate=0.1,0.3 seed=0:8; got none.")
+    for specification in specifications:
         name, _, values = specification.partition("=")
         setting = one_of("sweep", name.replace("-", "_"), sweep.AXES)
         if f"{setting}s" in lists:

@@ -1,7 +1,7 @@
 """A pytree in one file: what a training goes on from after it was stopped.
 
 The file is in the safetensors format: reading it runs no code.
-Its one metadata entry is a SHA-256 of the whole file, by which damage is found, followed by a JSON
+Its one metadata entry is a SHA-256 of all other bytes, by which damage is found, followed by a JSON
 text: the version of this layout, the caller's record, and the dtype and shape of each leaf.
 """
 

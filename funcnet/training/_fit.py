@@ -24,17 +24,26 @@ from funcnet.training._step import State, StepInfo, TrainStep
 
 
 class EpochInfo(NamedTuple):
-    """The part of an epoch that a person wants to see."""
+    """The part of an epoch that a person wants to see.
 
-    epoch: int  # its number, from 1
-    train_loss: float  # the mean over its examples, each before the step that learns from it
-    test_loss: float  # `Evaluation`'s, after the epoch, as are the next three
+    Attributes:
+      epoch: its number, from 1.
+      train_loss: the mean loss over its examples, each before the step that learns from it.
+      test_loss, test_accuracy, test_correct, test_examples: `Evaluation`'s, after the epoch.
+      seconds: how long the training took, evaluation apart.
+      examples_per_second: training examples over seconds.
+      skipped_steps: how many steps changed nothing, because their result was not finite.
+    """
+
+    epoch: int
+    train_loss: float
+    test_loss: float
     test_accuracy: float
     test_correct: int
     test_examples: int
-    seconds: float  # how long the training took, evaluation apart
-    examples_per_second: float  # training examples over seconds
-    skipped_steps: int = 0  # how many steps changed nothing: their result was not finite
+    seconds: float
+    examples_per_second: float
+    skipped_steps: int = 0
 
 
 class Progress(NamedTuple):

@@ -118,7 +118,7 @@ def test_the_target_of_logistic_is_swept_as_it_is_trained():
 @pytest.mark.parametrize(
     ("specifications", "message"),
     [
-        ((), "sweep: expected one of learning_rate, seed, l2, scale; got ''"),
+        ((), "sweep: expected settings, as learning_rate=0.1,0.3 seed=0:8; got none"),
         (["learning_rte=1"], "sweep: .*Did you mean 'learning_rate'"),
         (["seed=1", "seed=2"], "sweep: expected seed once; got it again in 'seed=2'"),
         (["learning_rate=0.1,x"], "sweep: expected NAME=NUMBER.*got 'learning_rate=0.1,x'"),

@@ -16,8 +16,10 @@ def start(task: Task, data: Data, weights: Weights) -> Contestant:
     _ = fn.devices.select_device(task.device)
     divided, whole = across_devices("models")
     model, loss = fn.models.softmax_regression(*task.sizes), fn.losses.softmax_cross_entropy
-    settings = fn.sweep.combinations(learning_rates=[task.learning_rate], seeds=range(MODELS))
-    state = jax.device_put(fn.sweep.init_sweep(model, settings, optax.sgd), divided)
-    step = fn.sweep.make_sweep_step(model, loss, optax.sgd)
+    settings = fn.training.sweep.combinations(
+        learning_rates=[task.learning_rate], seeds=range(MODELS)
+    )
+    state = jax.device_put(fn.training.sweep.init_sweep(model, settings, optax.sgd), divided)
+    step = fn.training.sweep.make_sweep_step(model, loss, optax.sgd)
     train_epoch, reached = epochs(step, state, data, task, place=whole)
     return train_epoch, lambda: weights_of(reached().params)
