@@ -92,6 +92,7 @@ def test_commands_name_options_that_exist():
         assert options <= fields, name
 
 
+@pytest.mark.slow
 def test_commands_of_pytest_select_what_they_say():
     commands = [
         shlex.split(text) for text in re.findall(r"pytest ([^`\n]*tests/[^`\n]*)", EVERYTHING)

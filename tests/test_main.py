@@ -78,6 +78,7 @@ class TestSweep:
         assert (code, out) == (2, "")
         assert err.startswith("error: sweep: expected settings, as learning_rate=0.1,0.3 seed=0:8")
 
+    @pytest.mark.slow
     def test_it_is_train_with_sweep(self, funcnet, tmp_path):
         quiet = ("--epochs", "1", "--quiet")
         one = funcnet("sweep", "seed=0:2", *quiet, "--out", str(tmp_path / "a"))

@@ -6,8 +6,16 @@ import pytest
 
 import funcnet as fn
 
+DEAR = ("a mask", "a callback", "no rule")
 
-@pytest.mark.parametrize("kind", gauntlet.UNTRACEABLE)
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] * (kind in DEAR))
+        for kind in gauntlet.UNTRACEABLE
+    ],
+)
 def test_what_jax_cannot_trace_is_checked_all_the_same(kind):
     function, gradient = gauntlet.UNTRACEABLE[kind]
     x = jnp.array([0.3, -1.2, 2.0])

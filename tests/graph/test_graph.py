@@ -141,7 +141,13 @@ def same(a, b):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("optax_"))
+        for name in FUNCTIONS
+    ],
+)
 def test_adjoints_equal_jax_grad_and_contributions_sum_to_them(name):
     function = FUNCTIONS[name]
     graph = trace(function)(X, Z)

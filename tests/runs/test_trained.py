@@ -70,6 +70,7 @@ def classes(printed):
 
 
 class TestLoadModel:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", CONFIGS)
     def test_it_is_the_trained_one(self, name, tmp_path):
         result = train(CONFIGS[name], tmp_path)
