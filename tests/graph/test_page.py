@@ -365,7 +365,7 @@ def test_both_themes_can_be_read(show, lecture):
     assert grounds[0] == grounds[2] != grounds[1]
 
 
-@pytest.mark.parametrize("which", ["graph", "network"])
+@pytest.mark.parametrize("which", ["lecture", "network"])
 @pytest.mark.slow
 def test_a_phone(show, request, which):
     graph = request.getfixturevalue(which)
