@@ -351,3 +351,8 @@ class TestProcess:
         assert request == "stopping; Ctrl-C stops at once"
         assert message.startswith("error: interrupted: stopped in epoch ")
         assert message.endswith("; nothing is saved, as there is no --out")
+
+
+def test_a_sweep_is_refused():
+    with pytest.raises(fn.UsageError, match=r"sweep: expected None; funcnet\.runs\.tune"):
+        _ = run(TrainConfig(sweep=("seed=0:2",)))
