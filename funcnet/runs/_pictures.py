@@ -29,10 +29,14 @@ def read(path: PathLike) -> GreyImage:
             if not upright.mode.startswith(("I", "F")):  # which have more bits than "RGBA"
                 white = Image.new("RGBA", upright.size, "white")  # where it is transparent
                 upright = Image.alpha_composite(white, upright.convert("RGBA")).convert("L")
-            return light_on_dark(np.asarray(upright, np.float32))
+            image = np.asarray(upright, np.float32)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: expected an image; there is no such file.") from error
     except Exception as error:  # Pillow's errors have no common class
+        raise UsageError(f"{path}: expected an image of a digit; {error}") from error
+    try:
+        return light_on_dark(image)
+    except UsageError as error:
         raise UsageError(f"{path}: expected an image of a digit; {error}") from error
 
 

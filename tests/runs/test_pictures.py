@@ -101,3 +101,9 @@ def test_mnist_comes_out_as_it_went_in(mnist):
     differences = np.abs(prepared - originals).mean(axis=(1, 2))
     assert np.median(differences) < 1e-6
     assert differences.mean() < 0.005  # some lost a faint row, and are a little larger
+
+
+def test_a_defect_of_ours_is_not_the_pictures(read, monkeypatch):
+    monkeypatch.setattr(images, "light_on_dark", lambda image: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _ = read(Image.fromarray(digit()))

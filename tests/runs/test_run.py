@@ -356,3 +356,14 @@ class TestProcess:
 def test_a_sweep_is_refused():
     with pytest.raises(fn.UsageError, match=r"sweep: expected None; funcnet\.runs\.tune"):
         _ = run(TrainConfig(sweep=("seed=0:2",)))
+
+
+def test_a_last_save_that_fails_keeps_no_result_back(tmp_path, monkeypatch):
+    def fail(self, progress, *, now=False):
+        if now:
+            raise OSError("the disk is full")
+
+    monkeypatch.setattr("funcnet.runs._folder.RunFolder.save", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        _ = run(TrainConfig(epochs=1, out=tmp_path), say=lambda line: None)
+    assert (tmp_path / "params.safetensors").is_file()
