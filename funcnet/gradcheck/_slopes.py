@@ -183,7 +183,7 @@ def element_slopes(problem: Problem, leaf: Leaf, indices: Indices) -> Slopes:
         better = np.where(contradict, smallest < closest[unsure], again.bar < best.bar[unsure])
         for side, new in zip(best, again, strict=True):
             side[unsure[better]] = new[better]
-        closest[unsure] = np.minimum(closest[unsure], smallest)
+        closest[unsure[better]] = smallest[better]
     return best
 
 
